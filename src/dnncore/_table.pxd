@@ -1,0 +1,104 @@
+"""What the kernels of one build tier and element type offer to the rest of the library.
+
+The loops in ``_tiers/`` are compiled once per element type and instruction set. Each of these
+modules fills one ``KernelTable`` and passes it on in a capsule; ``_kernels`` opens the best one
+that the processor can run. Data pointers are untyped here because one table type serves both
+element types; a table must only ever be given arrays of its own.
+
+Contract of every function: callers validate, kernels do not. Sizes are in elements.
+"""
+
+cdef enum Activation:
+    ACT_IDENTITY = 0
+    ACT_RELU
+    ACT_LEAKY_RELU
+    ACT_SIGMOID
+    ACT_TANH
+    ACT_ELU
+    ACT_SELU
+    ACT_GELU
+    ACT_GELU_TANH
+    ACT_SILU
+    ACT_MISH
+    ACT_SOFTPLUS
+    ACT_SOFTSIGN
+    ACT_HARDTANH
+    ACT_HARD_SWISH
+    ACT_SOFTMAX
+
+cdef enum Loss:
+    LOSS_SOFTMAX_CROSS_ENTROPY = 0
+    LOSS_BINARY_CROSS_ENTROPY
+    LOSS_MSE
+    LOSS_MAE
+    LOSS_HUBER
+    LOSS_POISSON
+
+cdef enum Optimizer:
+    OPT_SGD = 0
+    OPT_MOMENTUM
+    OPT_NESTEROV
+    OPT_RMSPROP
+    OPT_ADAM
+
+cdef enum MathFunction:
+    MATH_EXP = 0
+    MATH_TANH
+    MATH_ERF
+    MATH_SIGMOID
+    MATH_SOFTPLUS
+
+# What happens to a block of the product on its way from the registers to memory.
+cdef enum Epilogue:
+    EPI_NONE = 0
+    EPI_RELU      # c = max(c, 0)
+    EPI_GATE      # c = c where gate > 0, else 0: the derivative of relu, from its output
+
+ctypedef struct OptimizerSettings:
+    double lr            # learning rate
+    double l2            # added to the gradient as l2 * w
+    double decay         # decoupled: w <- w - lr * decay * w
+    double beta1         # momentum, or Adam's first decay rate, or RMSprop's rho
+    double beta2
+    double eps
+    double step_scale    # Adam: lr / (1 - beta1^t)
+    double root_scale    # Adam: 1 / sqrt(1 - beta2^t)
+
+ctypedef struct Product:
+    # c (rows, columns) = a (rows, depth) @ b (depth, columns), each operand by its two strides
+    Py_ssize_t rows, columns, depth
+    const void* a
+    Py_ssize_t a_row, a_step
+    const void* b
+    Py_ssize_t b_step, b_column
+    void* c
+    Py_ssize_t c_row
+    const void* bias     # of `columns` elements, added to every row; or NULL
+    int accumulate       # add to what c holds
+    int epilogue         # an Epilogue
+    const void* gate     # for EPI_GATE
+    Py_ssize_t gate_row
+    void* scratch        # `panel_elements` elements, 64-byte aligned
+
+ctypedef struct KernelTable:
+    Py_ssize_t itemsize
+    Py_ssize_t lanes           # elements in a vector register
+    Py_ssize_t panel_elements  # scratch that `product` needs
+    void (*math)(int which, Py_ssize_t n, const void* x, void* out) noexcept nogil
+    void (*activation_forward)(
+        int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z, void* a) noexcept nogil
+    void (*activation_backward)(
+        int kind, Py_ssize_t rows, Py_ssize_t columns,
+        const void* da, const void* z, const void* a, void* dz) noexcept nogil
+    void (*product)(const Product* p) noexcept nogil
+    void (*column_sums)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* x, Py_ssize_t x_row,
+        void* out) noexcept nogil
+    double (*loss)(
+        int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z,
+        const int* labels, const void* target, const void* weight,
+        double scale, double parameter, void* dz) noexcept nogil
+    void (*optimizer)(
+        int kind, Py_ssize_t n, void* w, const void* g, void* s1, void* s2,
+        const OptimizerSettings* settings) noexcept nogil
+    int (*all_finite)(Py_ssize_t n, const void* x) noexcept nogil

@@ -1,0 +1,316 @@
+# Activations and their derivatives, one element at a time.
+#
+# A derivative is taken from the output `a` where the mathematics allows it, else from the input
+# `z` (then the engine keeps `z`: see NEEDS_INPUT in _kernels.pyx). To add an activation: a pair
+# of functions here, a line in `forward_loop` and one in `backward_loop`, an id in `_table.pxd`,
+# a row in `reference` and one in `_kernels.ACTIVATIONS`; the tests find it by themselves.
+
+cdef inline real identity(real z) noexcept nogil:
+    return z
+
+cdef inline real sigmoid(real z) noexcept nogil:
+    return sigmoid_(z)
+
+cdef inline real sigmoid_slope(real z, real a) noexcept nogil:
+    return a * (1 - a)
+
+cdef inline real tanh(real z) noexcept nogil:
+    return tanh_(z)
+
+cdef inline real tanh_slope(real z, real a) noexcept nogil:
+    return 1 - a * a
+
+cdef inline real relu(real z) noexcept nogil:
+    return 0 if z < 0 else z  # in this order NaN stays NaN
+
+cdef inline real relu_gate(real da, real a) noexcept nogil:
+    return da if a > 0 else 0  # a choice, not a product: 0 * infinity would be NaN
+
+cdef inline real leaky_relu(real z) noexcept nogil:
+    return z * <real>0.01 if z < 0 else z
+
+cdef inline real leaky_relu_slope(real z, real a) noexcept nogil:
+    return 1 if a > 0 else <real>0.01
+
+cdef inline real elu(real z) noexcept nogil:
+    return expm1_(z if z < 0 else 0) if z < 0 else z
+
+cdef inline real elu_slope(real z, real a) noexcept nogil:
+    return 1 if a > 0 else a + 1
+
+cdef inline real selu(real z) noexcept nogil:
+    return <real>SELU_SCALE * (<real>SELU_ALPHA * expm1_(z if z < 0 else 0) if z < 0 else z)
+
+cdef inline real selu_slope(real z, real a) noexcept nogil:
+    return <real>SELU_SCALE if a > 0 else a + <real>(SELU_SCALE * SELU_ALPHA)
+
+cdef inline real gelu(real z) noexcept nogil:
+    return <real>0.5 * z * (1 + erf_(z * <real>SQRT_HALF))
+
+cdef inline real gelu_slope(real z, real a) noexcept nogil:
+    cdef real density = <real>INV_SQRT_2PI * exp_(<real>-0.5 * z * z)
+    return <real>0.5 * (1 + erf_(z * <real>SQRT_HALF)) + z * density
+
+cdef inline real gelu_tanh(real z) noexcept nogil:
+    cdef real u = <real>SQRT_2_OVER_PI * z * (1 + <real>0.044715 * z * z)
+    return <real>0.5 * z * (1 + tanh_(u))
+
+cdef inline real gelu_tanh_slope(real z, real a) noexcept nogil:
+    # The clamp keeps z * z * (1 - t * t) from being infinity times zero; t is 1 long before it.
+    cdef real c = -100 if z < -100 else (100 if z > 100 else z)
+    cdef real t = tanh_(<real>SQRT_2_OVER_PI * c * (1 + <real>0.044715 * c * c))
+    cdef real du = <real>SQRT_2_OVER_PI * (1 + <real>(3 * 0.044715) * c * c)
+    return <real>0.5 * (1 + t) + <real>0.5 * c * (1 - t * t) * du
+
+cdef inline real silu(real z) noexcept nogil:
+    return z * sigmoid_(z)
+
+cdef inline real silu_slope(real z, real a) noexcept nogil:
+    cdef real s = sigmoid_(z)
+    return s * (1 + z * (1 - s))
+
+cdef inline real mish(real z) noexcept nogil:
+    # tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); it is 1 to the last bit from z = 20 on.
+    cdef real e = exp_(20 if z > 20 else z)
+    cdef real q = e * (e + 2)
+    return z * (q / (q + 2))
+
+cdef inline real mish_slope(real z, real a) noexcept nogil:
+    cdef real e = exp_(20 if z > 20 else z)
+    cdef real q = e * (e + 2)
+    cdef real t = q / (q + 2)
+    return t + z * (1 - t * t) * (e / (1 + e))
+
+cdef inline real softplus(real z) noexcept nogil:
+    return softplus_(z)
+
+cdef inline real softplus_slope(real z, real a) noexcept nogil:
+    return -expm1_(-a)
+
+cdef inline real softsign(real z) noexcept nogil:
+    return z / (1 + fabs_(z))
+
+cdef inline real softsign_slope(real z, real a) noexcept nogil:
+    cdef real s = 1 - fabs_(a)
+    return s * s
+
+cdef inline real hardtanh(real z) noexcept nogil:
+    return -1 if z < -1 else (1 if z > 1 else z)
+
+cdef inline real hardtanh_slope(real z, real a) noexcept nogil:
+    return 1 if fabs_(a) < 1 else 0
+
+cdef inline real hard_swish(real z) noexcept nogil:
+    cdef real t = z + 3
+    return z * (0 if t < 0 else (6 if t > 6 else t)) * <real>(1.0 / 6)
+
+cdef inline real hard_swish_slope(real z, real a) noexcept nogil:
+    return 0 if z < -3 else (1 if z > 3 else (2 * z + 3) * <real>(1.0 / 6))
+
+
+cdef inline inlined forward_loop(
+    int kind, Py_ssize_t n, const real* z, real* a
+) noexcept nogil:
+    cdef Py_ssize_t i
+    if kind == ACT_RELU:
+        for i in range(n):
+            a[i] = relu(z[i])
+    elif kind == ACT_LEAKY_RELU:
+        for i in range(n):
+            a[i] = leaky_relu(z[i])
+    elif kind == ACT_SIGMOID:
+        for i in range(n):
+            a[i] = sigmoid(z[i])
+    elif kind == ACT_TANH:
+        for i in range(n):
+            a[i] = tanh(z[i])
+    elif kind == ACT_ELU:
+        for i in range(n):
+            a[i] = elu(z[i])
+    elif kind == ACT_SELU:
+        for i in range(n):
+            a[i] = selu(z[i])
+    elif kind == ACT_GELU:
+        for i in range(n):
+            a[i] = gelu(z[i])
+    elif kind == ACT_GELU_TANH:
+        for i in range(n):
+            a[i] = gelu_tanh(z[i])
+    elif kind == ACT_SILU:
+        for i in range(n):
+            a[i] = silu(z[i])
+    elif kind == ACT_MISH:
+        for i in range(n):
+            a[i] = mish(z[i])
+    elif kind == ACT_SOFTPLUS:
+        for i in range(n):
+            a[i] = softplus(z[i])
+    elif kind == ACT_SOFTSIGN:
+        for i in range(n):
+            a[i] = softsign(z[i])
+    elif kind == ACT_HARDTANH:
+        for i in range(n):
+            a[i] = hardtanh(z[i])
+    elif kind == ACT_HARD_SWISH:
+        for i in range(n):
+            a[i] = hard_swish(z[i])
+    else:
+        for i in range(n):
+            a[i] = identity(z[i])
+
+
+cdef inline inlined backward_loop(
+    int kind, Py_ssize_t n, const real* da, const real* z, const real* a, real* dz
+) noexcept nogil:
+    cdef Py_ssize_t i
+    if kind == ACT_RELU:
+        for i in range(n):
+            dz[i] = relu_gate(da[i], a[i])
+    elif kind == ACT_LEAKY_RELU:
+        for i in range(n):
+            dz[i] = da[i] * leaky_relu_slope(0, a[i])
+    elif kind == ACT_SIGMOID:
+        for i in range(n):
+            dz[i] = da[i] * sigmoid_slope(0, a[i])
+    elif kind == ACT_TANH:
+        for i in range(n):
+            dz[i] = da[i] * tanh_slope(0, a[i])
+    elif kind == ACT_ELU:
+        for i in range(n):
+            dz[i] = da[i] * elu_slope(0, a[i])
+    elif kind == ACT_SELU:
+        for i in range(n):
+            dz[i] = da[i] * selu_slope(0, a[i])
+    elif kind == ACT_GELU:
+        for i in range(n):
+            dz[i] = da[i] * gelu_slope(z[i], 0)
+    elif kind == ACT_GELU_TANH:
+        for i in range(n):
+            dz[i] = da[i] * gelu_tanh_slope(z[i], 0)
+    elif kind == ACT_SILU:
+        for i in range(n):
+            dz[i] = da[i] * silu_slope(z[i], 0)
+    elif kind == ACT_MISH:
+        for i in range(n):
+            dz[i] = da[i] * mish_slope(z[i], 0)
+    elif kind == ACT_SOFTPLUS:
+        for i in range(n):
+            dz[i] = da[i] * softplus_slope(0, a[i])
+    elif kind == ACT_SOFTSIGN:
+        for i in range(n):
+            dz[i] = da[i] * softsign_slope(0, a[i])
+    elif kind == ACT_HARDTANH:
+        for i in range(n):
+            dz[i] = da[i] * hardtanh_slope(0, a[i])
+    elif kind == ACT_HARD_SWISH:
+        for i in range(n):
+            dz[i] = da[i] * hard_swish_slope(z[i], 0)
+    else:
+        for i in range(n):
+            dz[i] = da[i]
+
+
+cdef void softmax_forward(
+    Py_ssize_t rows, Py_ssize_t columns, const real* z, real* a
+) noexcept nogil:
+    # Shift by the row's maximum; exp over all rows at once, since a row may be short; divide.
+    cdef Py_ssize_t i, j, n = rows * columns
+    cdef real top, total
+    cdef const real* z_row
+    cdef real* a_row
+    for i in range(rows):
+        z_row = z + i * columns
+        a_row = a + i * columns
+        top = z_row[0]
+        for j in range(1, columns):
+            top = z_row[j] if z_row[j] > top else top
+        for j in range(columns):
+            a_row[j] = z_row[j] - top
+    for i in range(n):
+        a[i] = exp_(a[i])
+    for i in range(rows):
+        a_row = a + i * columns
+        total = 0
+        for j in range(columns):
+            total += a_row[j]
+        total = 1 / total
+        for j in range(columns):
+            a_row[j] = a_row[j] * total
+
+
+cdef void softmax_backward(
+    Py_ssize_t rows, Py_ssize_t columns, const real* da, const real* a, real* dz
+) noexcept nogil:
+    # dz = a * (da - sum_j da_j a_j)
+    cdef Py_ssize_t i, j
+    cdef real dot
+    for i in range(rows):
+        dot = 0
+        for j in range(columns):
+            dot += da[j] * a[j]
+        for j in range(columns):
+            dz[j] = a[j] * (da[j] - dot)
+        da += columns
+        a += columns
+        dz += columns
+
+
+cdef void activation_forward(
+    int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z, void* a
+) noexcept nogil:
+    cdef Py_ssize_t n = rows * columns
+    if kind == ACT_SOFTMAX:
+        softmax_forward(rows, columns, <const real*>z, <real*>a)
+    elif z == a:  # told apart so that in place, too, the compiler sees no overlap and vectorises
+        forward_loop(kind, n, <const real*>a, <real*>a)
+    else:
+        forward_loop(kind, n, <const real*>z, <real*>a)
+
+
+cdef void activation_backward(
+    int kind, Py_ssize_t rows, Py_ssize_t columns,
+    const void* da, const void* z, const void* a, void* dz
+) noexcept nogil:
+    cdef Py_ssize_t n = rows * columns
+    if kind == ACT_SOFTMAX:
+        softmax_backward(rows, columns, <const real*>da, <const real*>a, <real*>dz)
+    elif da == dz:
+        backward_loop(kind, n, <const real*>dz, <const real*>z, <const real*>a, <real*>dz)
+    else:
+        backward_loop(kind, n, <const real*>da, <const real*>z, <const real*>a, <real*>dz)
+
+
+cdef inline inlined math_loop(int which, Py_ssize_t n, const real* x, real* out) noexcept nogil:
+    cdef Py_ssize_t i
+    if which == MATH_EXP:
+        for i in range(n):
+            out[i] = exp_(x[i])
+    elif which == MATH_TANH:
+        for i in range(n):
+            out[i] = tanh_(x[i])
+    elif which == MATH_ERF:
+        for i in range(n):
+            out[i] = erf_(x[i])
+    elif which == MATH_SIGMOID:
+        for i in range(n):
+            out[i] = sigmoid_(x[i])
+    else:
+        for i in range(n):
+            out[i] = softplus_(x[i])
+
+
+cdef void math(int which, Py_ssize_t n, const void* x, void* out) noexcept nogil:
+    if x == out:
+        math_loop(which, n, <const real*>out, <real*>out)
+    else:
+        math_loop(which, n, <const real*>x, <real*>out)
+
+
+cdef int all_finite(Py_ssize_t n, const void* x_) noexcept nogil:
+    cdef const real* x = <const real*>x_
+    cdef Py_ssize_t i
+    cdef int bad = 0
+    for i in range(n):
+        # NaN fails every comparison, so it counts as outside the range.
+        bad |= not (fabs_(x[i]) <= REAL_MAX)
+    return not bad

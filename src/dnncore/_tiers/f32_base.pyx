@@ -1,0 +1,2 @@
+# float32 loops for the processor family's baseline.
+include "tier.pxi"

@@ -1,0 +1,61 @@
+/* Element type, vector type and register blocking of one build tier.
+ *
+ * Every file in this folder is compiled once per element type (DNN_FLOAT64 or not) and once per
+ * instruction set (compiler flags decide), so this header is the only place that asks what the
+ * compiler can do. With the GNU vector extensions a `dnn_vec` is one register; without them it
+ * is one element and the same source compiles to plain loops.
+ */
+#ifndef DNNCORE_SIMD_H
+#define DNNCORE_SIMD_H
+
+#include <stdint.h>
+
+#ifdef DNN_FLOAT64
+typedef double dnn_real;
+typedef int64_t dnn_int;
+#else
+typedef float dnn_real;
+typedef int32_t dnn_int;
+#endif
+
+#if defined(__GNUC__) && !defined(DNN_NO_VECTORS)
+#if defined(__AVX512F__)
+#define DNN_VECTOR_BYTES 64
+#define DNN_TILE_ROWS 12 /* 12 x 2 accumulators + 2 of B + 1 of A: 27 of 32 registers */
+#elif defined(__AVX__)
+#define DNN_VECTOR_BYTES 32
+#define DNN_TILE_ROWS 6 /* 6 x 2 accumulators + 2 of B + 1 of A: 15 of 16 registers */
+#elif defined(__aarch64__)
+#define DNN_VECTOR_BYTES 16
+#define DNN_TILE_ROWS 12 /* 27 of 32 registers */
+#else
+#define DNN_VECTOR_BYTES 16
+#define DNN_TILE_ROWS 6
+#endif
+typedef dnn_real dnn_vec __attribute__((vector_size(DNN_VECTOR_BYTES)));
+typedef dnn_int dnn_mask __attribute__((vector_size(DNN_VECTOR_BYTES)));
+/* The same vector in memory: any alignment an element has, any type it is seen through. */
+typedef dnn_real dnn_vec_in_memory
+    __attribute__((vector_size(DNN_VECTOR_BYTES), aligned(sizeof(dnn_real)), may_alias));
+#define DNN_LOAD(p) ((dnn_vec)(*(const dnn_vec_in_memory *)(p)))
+#define DNN_STORE(p, v) (*(dnn_vec_in_memory *)(p) = (v))
+/* x - 0 is x for every x, so compilers drop the subtraction; x + 0 is not (x = -0). */
+#define DNN_BROADCAST(x) ((dnn_real)(x) - (dnn_vec){0})
+#define DNN_RELU(v) ((dnn_vec)(~((v) < DNN_BROADCAST(0)) & (dnn_mask)(v)))
+#define DNN_GATE(v, g) ((dnn_vec)(((g) > DNN_BROADCAST(0)) & (dnn_mask)(v)))
+#define DNN_ALWAYS_INLINE __attribute__((always_inline)) void
+#else
+#define DNN_VECTOR_BYTES ((int)sizeof(dnn_real))
+#define DNN_TILE_ROWS 6
+typedef dnn_real dnn_vec;
+#define DNN_LOAD(p) (*(p))
+#define DNN_STORE(p, v) (*(p) = (v))
+#define DNN_BROADCAST(x) (x)
+#define DNN_RELU(v) ((v) < 0 ? 0 : (v))
+#define DNN_GATE(v, g) ((g) > 0 ? (v) : 0)
+#define DNN_ALWAYS_INLINE void
+#endif
+
+enum { DNN_LANES = DNN_VECTOR_BYTES / (int)sizeof(dnn_real), DNN_MR = DNN_TILE_ROWS };
+
+#endif

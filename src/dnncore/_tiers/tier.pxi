@@ -1,0 +1,120 @@
+# One build tier: every loop for one element type and one instruction set, and the table that
+# hands them to `dnncore._kernels`. Included by the modules of this folder, which differ only in
+# the flags and macros that setup.py compiles them with.
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport log
+
+from dnncore._table cimport (
+    ACT_ELU,
+    ACT_GELU,
+    ACT_GELU_TANH,
+    ACT_HARD_SWISH,
+    ACT_HARDTANH,
+    ACT_LEAKY_RELU,
+    ACT_MISH,
+    ACT_RELU,
+    ACT_SELU,
+    ACT_SIGMOID,
+    ACT_SILU,
+    ACT_SOFTMAX,
+    ACT_SOFTPLUS,
+    ACT_SOFTSIGN,
+    ACT_TANH,
+    EPI_GATE,
+    EPI_NONE,
+    EPI_RELU,
+    LOSS_BINARY_CROSS_ENTROPY,
+    LOSS_HUBER,
+    LOSS_MAE,
+    LOSS_MSE,
+    LOSS_SOFTMAX_CROSS_ENTROPY,
+    MATH_ERF,
+    MATH_EXP,
+    MATH_SIGMOID,
+    MATH_TANH,
+    OPT_MOMENTUM,
+    OPT_NESTEROV,
+    OPT_RMSPROP,
+    OPT_SGD,
+    KernelTable,
+    OptimizerSettings,
+    Product,
+)
+
+
+cdef extern from "mathfuncs.h" nogil:
+    """
+    #ifdef DNN_FLOAT64
+    #define DNN_SQRT sqrt
+    #define DNN_REAL_MAX 1.7976931348623157e308
+    #else
+    #define DNN_SQRT sqrtf
+    #define DNN_REAL_MAX 3.4028234663852886e38f
+    #endif
+    #define DNN_SELU_SCALE 1.0507009873554804934193349852946
+    #define DNN_SELU_ALPHA 1.6732632423543772848170429916717
+    #define DNN_SQRT_HALF 0.70710678118654752440
+    #define DNN_INV_SQRT_2PI 0.39894228040143267794
+    #define DNN_SQRT_2_OVER_PI 0.79788456080286535588
+    enum {
+        DNN_PANEL = 2 * DNN_LANES,
+        DNN_LOSS_BLOCK = 128,
+        DNN_DEPTH_BLOCK = 1024,
+        /* Packing a panel costs about as much as two rows of the product. It pays once many
+         * rows use it and B is too large to be read at its own stride from the first cache. */
+        DNN_PACK_MIN_ROWS = 24,
+        DNN_PACK_MIN_ELEMENTS = 4096
+    };
+    """
+    ctypedef double real "dnn_real"
+    ctypedef double vec "dnn_vec"
+    ctypedef void inlined "DNN_ALWAYS_INLINE"
+    enum:
+        LANES "DNN_LANES"
+        MR "DNN_MR"
+        PANEL "DNN_PANEL"
+        LOSS_BLOCK "DNN_LOSS_BLOCK"
+        DEPTH_BLOCK "DNN_DEPTH_BLOCK"
+        PACK_MIN_ROWS "DNN_PACK_MIN_ROWS"
+        PACK_MIN_ELEMENTS "DNN_PACK_MIN_ELEMENTS"
+    vec vload "DNN_LOAD"(const real* p) noexcept
+    void vstore "DNN_STORE"(real* p, vec v) noexcept
+    vec broadcast "DNN_BROADCAST"(real x) noexcept
+    vec vrelu "DNN_RELU"(vec v) noexcept
+    vec vgate "DNN_GATE"(vec v, vec gate) noexcept
+    real fabs_ "DNN_FABS"(real x) noexcept
+    real sqrt_ "DNN_SQRT"(real x) noexcept
+    real exp_ "dnn_exp"(real x) noexcept
+    real expm1_ "dnn_expm1"(real x) noexcept
+    real tanh_ "dnn_tanh"(real x) noexcept
+    real sigmoid_ "dnn_sigmoid"(real x) noexcept
+    real softplus_ "dnn_softplus"(real x) noexcept
+    real log1p_unit_ "dnn_log1p_unit"(real e) noexcept
+    real erf_ "dnn_erf"(real x) noexcept
+    const real REAL_MAX "DNN_REAL_MAX"
+    const double SELU_SCALE "DNN_SELU_SCALE"
+    const double SELU_ALPHA "DNN_SELU_ALPHA"
+    const double SQRT_HALF "DNN_SQRT_HALF"
+    const double INV_SQRT_2PI "DNN_INV_SQRT_2PI"
+    const double SQRT_2_OVER_PI "DNN_SQRT_2_OVER_PI"
+
+include "elementwise.pxi"
+include "losses.pxi"
+include "optimizers.pxi"
+include "matmul.pxi"
+
+cdef KernelTable _table
+_table.itemsize = sizeof(real)
+_table.lanes = LANES
+_table.panel_elements = DEPTH_BLOCK * PANEL
+_table.math = math
+_table.activation_forward = activation_forward
+_table.activation_backward = activation_backward
+_table.product = product
+_table.column_sums = column_sums
+_table.loss = loss
+_table.optimizer = optimizer
+_table.all_finite = all_finite
+
+table = PyCapsule_New(&_table, "dnncore.KernelTable", NULL)
