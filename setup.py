@@ -111,20 +111,23 @@ class Build(build_ext):
             extension.extra_compile_args = flags + own
             kept.append(extension)
         self.extensions = kept
-        self.write_build_info(common + own)
+        self.flags = common + own
         super().build_extensions()
 
-    def write_build_info(self, flags: list[str]) -> None:
+    def run(self) -> None:
+        super().run()
+        self.write_build_info(PACKAGE if self.inplace else Path(self.build_lib) / "dnncore")
+
+    def write_build_info(self, folder: Path) -> None:
         command = getattr(self.compiler, "compiler", [self.compiler.compiler_type])
         built = sorted({e.name.rsplit("_", 1)[1] for e in self.extensions if "_tiers" in e.name})
-        folder = PACKAGE if self.inplace else Path(self.build_lib) / "dnncore"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "_build_info.py").write_text(
             '"""How the compiled modules were built; written by setup.py."""\n\n'
             f"CYTHON = {cython_version!r}\n"
             f"SCIPY = {scipy.__version__!r}\n"
             f"COMPILER = {' '.join(command[:1])!r}\n"
-            f"FLAGS = {' '.join(flags)!r}\n"
+            f"FLAGS = {' '.join(self.flags)!r}\n"
             f"TIERS = {built!r}\n"
             f"NATIVE = {NATIVE!r}\n"
             f"DEBUG = {DEBUG!r}\n"

@@ -226,6 +226,12 @@ cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:
                 <const char*>p.gate + i * p.gate_row * size, c + i * p.c_row * size)
 
 
+def describe_paths():
+    """The rule that sends a matrix product to own kernels or to BLAS, in words."""
+    return (f"own kernels; BLAS from {BLAS_MIN_WORK} multiply-adds with all sides >= "
+            f"{BLAS_MIN_SIDE}")
+
+
 def _force_matmul_path(path):
     """Send every product to ``"own"`` kernels or to ``"blas"``; None restores the choice."""
     global _forced_path

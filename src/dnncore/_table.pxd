@@ -101,4 +101,7 @@ ctypedef struct KernelTable:
     void (*optimizer)(
         int kind, Py_ssize_t n, void* w, const void* g, void* s1, void* s2,
         const OptimizerSettings* settings) noexcept nogil
+    void (*dropout)(
+        Py_ssize_t n, unsigned int key, unsigned int first, double rate,
+        const void* x, void* out) noexcept nogil
     int (*all_finite)(Py_ssize_t n, const void* x) noexcept nogil

@@ -115,6 +115,7 @@ _table.product = product
 _table.column_sums = column_sums
 _table.loss = loss
 _table.optimizer = optimizer
+_table.dropout = dropout
 _table.all_finite = all_finite
 
 table = PyCapsule_New(&_table, "dnncore.KernelTable", NULL)

@@ -1,0 +1,101 @@
+"""Compiled training of fully connected deep networks on CPUs.
+
+>>> import dnncore as dnn
+>>> net = dnn.Network(64, [dnn.Dense(100, "relu"), dnn.Dense(10)],
+...                   loss="softmax_cross_entropy")
+
+=====================  ====================================================================
+``network``            ``Network``: fit, predict, evaluate; forward, backward, step
+``layers``             ``Dense``, ``Dropout``
+``losses``             losses by name, ``Huber``
+``optimizers``         ``SGD``, ``RMSprop``, ``Adam``, ``AdamW``
+``initializers``       distributions of initial weights
+``callbacks``          ``Callback``, ``ProgressBar``
+``preprocessing``      scaling, one-hot, splits, mini-batches
+``datasets``           digits, IDX (MNIST), CSV, Parquet, NPZ; generated sets
+``functional``         the L-layer network step by step, examples as columns
+``kernels``            the compiled kernels as functions on arrays
+``reference``          the same in NumPy: the executable specification
+``gradcheck``          gradients against finite differences
+=====================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dnncore._versions import show_versions
+from dnncore.callbacks import Callback, ProgressBar
+from dnncore.exceptions import DivergenceError, ModelFormatError, NotFittedError
+from dnncore.layers import Dense, Dropout, Layer
+from dnncore.losses import Huber, Loss
+from dnncore.network import Network
+from dnncore.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from dnncore.training import History
+
+if TYPE_CHECKING:
+    import os
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Callback",
+    "Dense",
+    "DivergenceError",
+    "Dropout",
+    "History",
+    "Huber",
+    "Layer",
+    "Loss",
+    "ModelFormatError",
+    "Network",
+    "NotFittedError",
+    "Optimizer",
+    "ProgressBar",
+    "RMSprop",
+    "__version__",
+    "load",
+    "show_versions",
+]
+
+_ON_DEMAND = ("datasets", "functional", "gradcheck", "kernels", "preprocessing", "reference")
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Read a network from a file that ``Network.save`` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Network
+        Ready to predict, and to train on.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is damaged, truncated, too large or something else; no code is ever run.
+    OSError
+        If it cannot be read.
+    """
+    from dnncore.serialization import load_network
+
+    return load_network(path)[0]
+
+
+def __getattr__(name: str) -> Any:
+    # Doors that not everyone opens are imported when first used: `import dnncore` stays quick.
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"dnncore.{name}")
+    raise AttributeError(f"module 'dnncore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ON_DEMAND])

@@ -1,0 +1,43 @@
+"""``Network.summary``: the network as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnncore.layers import Dense, Dropout
+
+if TYPE_CHECKING:
+    from dnncore.network import Network
+
+__all__ = ["summary"]
+
+
+def summary(network: Network, batch_size: int) -> str:
+    """Describe layers, parameters, memory and matrix-product paths."""
+    paths = iter(network._program.paths(batch_size))
+    rows = [("layer", "output", "parameters", "product")]
+    for i, layer in enumerate(network.layers):
+        n = sum(p.size for p in network._parameters if p.layer == i)
+        if isinstance(layer, Dense):
+            name, path = f"Dense {layer.activation}", next(paths)
+        else:
+            rate = f" {layer.rate:g}" if isinstance(layer, Dropout) else ""
+            name, path = type(layer).__name__ + rate, ""
+        rows.append((name, str(network._widths[i + 1]), f"{n:,}", path))
+    widths = [max(len(row[c]) for row in rows) for c in range(4)]
+    lines = [f"Network: {network.n_in} inputs, loss {network.loss.name}, {network.dtype.name}"]
+    for row in rows:
+        lines.append(
+            f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
+        )
+    size = network.dtype.itemsize
+    work = network._program.workspace_bytes(batch_size)
+    lines.append(
+        f"{network.n_params:,} parameters, {_mib(network.n_params * size)}; training with Adam "
+        f"and batches of {batch_size}: {_mib(3 * network.n_params * size + work)}"
+    )
+    return "\n".join(lines)
+
+
+def _mib(n: float) -> str:
+    return f"{n / 2**20:.1f} MiB" if n >= 2**20 else f"{n / 2**10:.1f} KiB"

@@ -1,0 +1,349 @@
+"""The steps of one training iteration: forward, cost, backward, update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._validation import check_choice, check_real
+from ._activations import activate, differentiate
+from ._arrays import (
+    Array,
+    LayerCache,
+    LinearCache,
+    as_array,
+    as_columns,
+    as_layer,
+    as_shaped,
+    as_targets,
+    count_layers,
+    lookup,
+    multiply,
+)
+
+__all__ = [
+    "L_model_backward",
+    "L_model_forward",
+    "compute_cost",
+    "linear_activation_backward",
+    "linear_activation_forward",
+    "linear_backward",
+    "linear_forward",
+    "predict",
+    "update_parameters",
+]
+
+
+def linear_forward(A: ArrayLike, W: ArrayLike, b: ArrayLike) -> tuple[Array, LinearCache]:
+    """Return ``Z = W A + b`` and the cache ``(A, W, b)``.
+
+    Parameters
+    ----------
+    A : array_like of shape (n_prev, m)
+        Activations of the layer before, or the input.
+    W : array_like of shape (n, n_prev)
+        Weights.
+    b : array_like of shape (n, 1)
+        Biases.
+
+    Returns
+    -------
+    Z : ndarray of shape (n, m)
+    cache : tuple
+        ``(A, W, b)``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+    """
+    return _linear(A, W, b, ("W", "b", "A"))
+
+
+def _linear(
+    A: ArrayLike, W: ArrayLike, b: ArrayLike, names: tuple[str, str, str]
+) -> tuple[Array, LinearCache]:
+    A = as_columns(A, names[2])
+    W, b = as_layer(W, b, A.shape[0], names)
+    Z = multiply(W, A)
+    Z += b
+    return Z, (A, W, b)
+
+
+def linear_activation_forward(
+    A_prev: ArrayLike, W: ArrayLike, b: ArrayLike, activation: str
+) -> tuple[Array, LayerCache]:
+    """Return ``A = g(W A_prev + b)`` and the cache ``((A_prev, W, b), Z)``.
+
+    Parameters
+    ----------
+    A_prev : array_like of shape (n_prev, m)
+        Activations of the layer before, or the input.
+    W : array_like of shape (n, n_prev)
+        Weights.
+    b : array_like of shape (n, 1)
+        Biases.
+    activation : {'sigmoid', 'relu'}
+        The function ``g``.
+
+    Returns
+    -------
+    A : ndarray of shape (n, m)
+    cache : tuple
+        Of the linear part and of the activation.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or the activation is unknown.
+    """
+    check_choice(activation, "activation", ("sigmoid", "relu"))
+    Z, linear_cache = _linear(A_prev, W, b, ("W", "b", "A_prev"))
+    A, activation_cache = activate(activation, Z)
+    return A, (linear_cache, activation_cache)
+
+
+def L_model_forward(
+    X: ArrayLike, parameters: Mapping[str, ArrayLike]
+) -> tuple[Array, list[LayerCache]]:
+    """Run the whole network: ReLU in every layer but the last, sigmoid there.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_0, m)
+        One column per example.
+    parameters : dict
+        ``W1``, ``b1``, ..., ``WL``, ``bL``.
+
+    Returns
+    -------
+    AL : ndarray of shape (n_L, m)
+        Output of the last layer, probabilities.
+    caches : list of tuple
+        One of :func:`linear_activation_forward` per layer, the first layer's first.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or a parameter is missing.
+    """
+    n_layers = count_layers(parameters)
+    A = as_columns(X, "X")
+    caches: list[LayerCache] = []
+    for i in range(1, n_layers + 1):
+        names = (f"W{i}", f"b{i}", "X" if i == 1 else f"A{i - 1}")
+        Z, linear_cache = _linear(A, parameters[f"W{i}"], parameters[f"b{i}"], names)
+        A, Z = activate("sigmoid" if i == n_layers else "relu", Z)
+        caches.append((linear_cache, Z))
+    return A, caches
+
+
+def compute_cost(AL: ArrayLike, Y: ArrayLike) -> Array:
+    """Return the mean cross-entropy ``-1/m sum(Y log AL + (1 - Y) log(1 - AL))``.
+
+    Nothing is clipped: an output of exactly 0 or 1 makes the cost infinite or NaN, and NumPy
+    warns.
+
+    Parameters
+    ----------
+    AL : array_like of shape (n_L, m)
+        Probabilities.
+    Y : array_like of shape (n_L, m), or (m,) if n_L is 1
+        Targets; any real numbers.
+
+    Returns
+    -------
+    ndarray of shape ()
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    AL = as_columns(AL, "AL")
+    Y = as_targets(Y, AL.shape)
+    log_likelihood = np.vdot(Y, np.log(AL)) + np.vdot(1 - Y, np.log(1 - AL))
+    return np.asarray(-log_likelihood / AL.shape[1])
+
+
+def linear_backward(dZ: ArrayLike, cache: LinearCache) -> tuple[Array, Array, Array]:
+    """Return the gradients of the linear part of a layer, averaged over the examples.
+
+    ::
+
+        dW = dZ A_prev' / m        db = sum over examples of dZ / m        dA_prev = W' dZ
+
+    Parameters
+    ----------
+    dZ : array_like of shape (n, m)
+        Gradient with respect to the layer's pre-activation.
+    cache : tuple
+        ``(A_prev, W, b)`` of :func:`linear_forward`.
+
+    Returns
+    -------
+    dA_prev : ndarray of shape (n_prev, m)
+    dW : ndarray of shape (n, n_prev)
+    db : ndarray of shape (n, 1)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+    """
+    A_prev, W, b = cache
+    A_prev = as_columns(A_prev, "A_prev")
+    W, _ = as_layer(W, b, A_prev.shape[0], ("W", "b", "A_prev"))
+    m = A_prev.shape[1]
+    dZ = as_shaped(dZ, "dZ", (W.shape[0], m), "(rows of W, columns of A_prev)")
+    mean_dZ = dZ / m
+    return multiply(W.T, dZ), multiply(mean_dZ, A_prev.T), mean_dZ.sum(axis=1, keepdims=True)
+
+
+def linear_activation_backward(
+    dA: ArrayLike, cache: LayerCache, activation: str
+) -> tuple[Array, Array, Array]:
+    """Return the gradients of a whole layer: its activation's derivative, then its linear part.
+
+    Parameters
+    ----------
+    dA : array_like of shape (n, m)
+        Gradient with respect to the layer's activation.
+    cache : tuple
+        Of :func:`linear_activation_forward`.
+    activation : {'sigmoid', 'relu'}
+        The activation of the layer.
+
+    Returns
+    -------
+    dA_prev : ndarray of shape (n_prev, m)
+    dW : ndarray of shape (n, n_prev)
+    db : ndarray of shape (n, 1)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or the activation is unknown.
+    """
+    linear_cache, Z = cache
+    return linear_backward(differentiate(activation, dA, Z), linear_cache)
+
+
+def L_model_backward(
+    AL: ArrayLike,
+    Y: ArrayLike,
+    caches: Sequence[LayerCache],
+    *,
+    dA_index: Literal["input", "layer"] = "input",
+) -> dict[str, Array]:
+    """Return the gradient of the cost with respect to every parameter.
+
+    It starts from ``dAL = -(Y / AL - (1 - Y) / (1 - AL))`` and takes the sigmoid's derivative at
+    the cached ``Z``, so ``AL`` need not be what the caches would give.
+
+    Parameters
+    ----------
+    AL : array_like of shape (n_L, m)
+        Output of the network.
+    Y : array_like of shape (n_L, m), or (m,) if n_L is 1
+        Targets.
+    caches : sequence of tuple
+        Of :func:`L_model_forward`.
+    dA_index : {'input', 'layer'}
+        How the gradient by the input of layer ``l`` is called: ``dA{l-1}``, down to ``dA0``, after
+        the activation that it belongs to; or ``dA{l}``, after the layer, as was usual before 2021.
+
+    Returns
+    -------
+    dict
+        ``dW{l}``, ``db{l}`` and one ``dA`` for each layer; nothing else.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or there are no caches.
+    """
+    check_choice(dA_index, "dA_index", ("input", "layer"))
+    AL = as_columns(AL, "AL")
+    Y = as_targets(Y, AL.shape)
+    if len(caches) == 0:
+        raise ValueError("caches is empty; pass the second result of L_model_forward.")
+    dA = (1 - Y) / (1 - AL) - Y / AL
+    grads: dict[str, Array] = {}
+    for i in range(len(caches), 0, -1):
+        activation = "sigmoid" if i == len(caches) else "relu"
+        dA, dW, db = linear_activation_backward(dA, caches[i - 1], activation)
+        grads[f"dA{i - 1 if dA_index == 'input' else i}"] = dA
+        grads[f"dW{i}"] = dW
+        grads[f"db{i}"] = db
+    return grads
+
+
+def update_parameters(
+    params: Mapping[str, ArrayLike], grads: Mapping[str, ArrayLike], learning_rate: float
+) -> dict[str, Array]:
+    """Take one step of gradient descent: ``W - learning_rate dW`` and ``b - learning_rate db``.
+
+    Parameters
+    ----------
+    params : dict
+        ``W1``, ``b1``, ..., ``WL``, ``bL``. It is left as it was.
+    grads : dict
+        ``dW1``, ``db1``, ..., of the same shapes; other entries are ignored.
+    learning_rate : float
+        Length of the step.
+
+    Returns
+    -------
+    dict
+        New arrays under the same names.
+
+    Raises
+    ------
+    ValueError
+        If a gradient is missing or has another shape than its parameter.
+    """
+    learning_rate = check_real(learning_rate, "learning_rate")
+    updated: dict[str, Array] = {}
+    for i in range(1, count_layers(params) + 1):
+        for name in (f"W{i}", f"b{i}"):
+            value = as_array(params[name], name)
+            gradient = as_shaped(
+                lookup(grads, f"d{name}", "grads"), f"d{name}", value.shape, f"that of {name}"
+            )
+            step = gradient * -learning_rate
+            step += value
+            updated[name] = step
+    return updated
+
+
+def predict(X: ArrayLike, y: ArrayLike | None, parameters: Mapping[str, ArrayLike]) -> Array:
+    """Return 1 where the network's output is above one half and 0 elsewhere; print the accuracy.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_0, m)
+        One column per example.
+    y : array_like of shape (1, m) or (m,), or None
+        The true labels, 0 or 1; with None nothing is printed.
+    parameters : dict
+        ``W1``, ``b1``, ..., ``WL``, ``bL``.
+
+    Returns
+    -------
+    ndarray of shape (1, m)
+        Of 0.0 and 1.0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+    """
+    AL, _ = L_model_forward(X, parameters)
+    p = (AL > 0.5).astype(np.float64)
+    if y is not None:
+        print(f"Accuracy: {np.mean(p == as_targets(y, p.shape))}")
+    return p

@@ -1,0 +1,45 @@
+"""The NumPy twin of every compiled kernel: what each computes, written to be read.
+
+Nothing here is used in training. Tests compare the kernels with these functions, and readers
+find in them the formula, the convention at each corner, and the paper it comes from.
+
+Conventions: examples are rows, ``X`` is ``(batch, n_in)``, ``W`` is ``(n_in, n_out)`` and
+``Z = X @ W + b``. Functions leave their arguments alone unless they say otherwise and work in
+the dtype of their floating-point inputs, ``float32`` or ``float64``.
+
+============== =====================================================================
+module         what is in it
+============== =====================================================================
+activations    each activation beside its derivative
+losses         value and gradient of each loss, from logits
+optimizers     one update of one parameter array
+shuffling      the counter-based shuffle, a function of (seed, stream, epoch)
+network        linear layer, forward pass, training loop
+============== =====================================================================
+"""
+
+from .activations import ACTIVATIONS, Activation, activation_backward, activation_forward
+from .losses import LOSSES, loss
+from .network import Layer, forward, linear_backward, linear_forward, train
+from .optimizers import OPTIMIZERS, optimizer_update
+from .shuffling import mix64, random_words, shuffle, shuffle_key
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "Activation",
+    "Layer",
+    "activation_backward",
+    "activation_forward",
+    "forward",
+    "linear_backward",
+    "linear_forward",
+    "loss",
+    "mix64",
+    "optimizer_update",
+    "random_words",
+    "shuffle",
+    "shuffle_key",
+    "train",
+]
