@@ -65,7 +65,9 @@ def as_targets(Y: ArrayLike, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape)
 
 
-def as_layer(W: ArrayLike, b: ArrayLike, n_in: int, names: tuple[str, str, str]) -> tuple[Any, Any]:
+def as_layer(
+    W: ArrayLike, b: ArrayLike, n_in: int, names: tuple[str, str, str]
+) -> tuple[Array, Array]:
     """Check one layer's weights and biases against the number of rows that come in."""
     name_w, name_b, name_in = names
     weights = as_array(W, name_w)

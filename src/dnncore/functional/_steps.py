@@ -66,11 +66,11 @@ def linear_forward(A: ArrayLike, W: ArrayLike, b: ArrayLike) -> tuple[Array, Lin
 def _linear(
     A: ArrayLike, W: ArrayLike, b: ArrayLike, names: tuple[str, str, str]
 ) -> tuple[Array, LinearCache]:
-    A = as_columns(A, names[2])
-    W, b = as_layer(W, b, A.shape[0], names)
-    Z = multiply(W, A)
-    Z += b
-    return Z, (A, W, b)
+    inputs = as_columns(A, names[2])
+    weights, biases = as_layer(W, b, inputs.shape[0], names)
+    Z = multiply(weights, inputs)
+    Z += biases
+    return Z, (inputs, weights, biases)
 
 
 def linear_activation_forward(
