@@ -31,7 +31,7 @@ def summary(network: Network, batch_size: int) -> str:
             f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
         )
     size = network.dtype.itemsize
-    work = network._program.workspace_bytes(batch_size)
+    work = network._program.workspace_bytes(batch_size, 1)
     lines.append(
         f"{network.n_params:,} parameters, {_mib(network.n_params * size)}; training with Adam "
         f"and batches of {batch_size}: {_mib(3 * network.n_params * size + work)}"

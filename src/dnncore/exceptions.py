@@ -18,7 +18,8 @@ class DivergenceError(ArithmeticError):
         Mini-batch within that epoch, counted from 1.
     """
 
-    def __init__(self, message: str, *, epoch: int, step: int) -> None:
+    # Defaults let the error be pickled on its way out of a worker process.
+    def __init__(self, message: str = "", *, epoch: int = 0, step: int = 0) -> None:
         super().__init__(message)
         self.epoch = epoch
         self.step = step

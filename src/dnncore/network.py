@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from dnncore import _kernels
 from dnncore._blas_threads import single_threaded_blas
 from dnncore._engine import Data, Program
+from dnncore._threads import threads_for
 from dnncore._validation import (
     as_float_dtype,
     as_matrix,
@@ -268,7 +269,8 @@ class Network:
         callbacks : sequence of Callback
             Called between epochs and, for progress, about every 50 ms.
         n_threads : int, optional
-            Accepted for compatibility; this version trains on the calling thread.
+            Threads to train on; the default decides by the size of a step and the processors
+            available (or ``DNNCORE_NUM_THREADS``). Results have the same bits for any number.
         verbose : bool
             Whether to show a progress bar.
 
@@ -285,8 +287,7 @@ class Network:
             If the loss stops being finite; the last finite parameters are kept.
         """
         epochs = check_int(epochs, "epochs", minimum=0)
-        if n_threads is not None:
-            check_int(n_threads, "n_threads")
+        threads_for(n_threads, 0)
         chosen = as_optimizer(optimizer)
         inputs = self._as_input(X)
         known = (self._targets.classes, self._targets.vector)
@@ -316,6 +317,7 @@ class Network:
             optimizer=chosen,
             shuffle=shuffle and size < data.rows,
             callbacks=shown,
+            threads=threads_for(n_threads, 3.0 * self._work(min(size, data.rows))),
         )
 
     def train_step(
@@ -353,7 +355,7 @@ class Network:
         with single_threaded_blas():
             _, step, loss, weight, finite = self._program.run(
                 data, None, 0, data.rows, state.step, 3600.0, chosen.settings(),
-                state.first, state.second,
+                state.first, state.second, threads_for(None, 3.0 * self._work(data.rows)),
             )  # fmt: skip
         if not finite:
             raise DivergenceError(
@@ -383,7 +385,9 @@ class Network:
         inputs = self._as_input(X)
         self._forward_step += 1
         with single_threaded_blas():
-            out: NDArray[Any] = self._program.forward(inputs, self._forward_step)
+            out: NDArray[Any] = self._program.forward(
+                inputs, self._forward_step, threads_for(None, self._work(len(inputs)))
+            )
         return out
 
     def backward(self, d_out: ArrayLike) -> NDArray[Any]:
@@ -415,7 +419,9 @@ class Network:
                 f"d_out must have the {rows} rows of the last forward; got {len(gradient)}."
             )
         with single_threaded_blas():
-            dx: NDArray[Any] = self._program.backward(gradient, self.grads, self._forward_step)
+            dx: NDArray[Any] = self._program.backward(
+                gradient, self.grads, self._forward_step, threads_for(None, 2.0 * self._work(rows))
+            )
         return dx
 
     def step(self, optimizer: str | Optimizer = "adam") -> None:
@@ -501,7 +507,7 @@ class Network:
         """
         data = self._as_data(X, y, sample_weight, learn=self._targets.classes is None)
         with single_threaded_blas():
-            loss, weight = self._program.evaluate(data)
+            loss, weight = self._program.evaluate(data, threads_for(None, self._work(data.rows)))
         result = {"loss": float(loss / weight) if weight > 0 else 0.0}
         out = self._outputs(data.x)
         w = data.weight if data.weight is not None else np.ones(data.rows)
@@ -522,12 +528,17 @@ class Network:
         out = np.empty((len(inputs), self.n_out), self.dtype)
         link = "identity" if self.loss.link == "exp" else self.loss.link
         with single_threaded_blas():
-            self._program.infer(inputs, _LINKS[link], out)
+            self._program.infer(
+                inputs, _LINKS[link], out, threads_for(None, self._work(len(inputs)))
+            )
         if self.loss.link == "exp":
             _kernels.exp(out, out)
         return out
 
     # ------------------------------------------------------------------ checks
+
+    def _work(self, rows: int) -> float:
+        return float(rows * self._program.work_per_row)
 
     def _as_input(self, X: ArrayLike) -> NDArray[Any]:
         return as_matrix(X, "X", dtype=self.dtype, columns=self.n_in)

@@ -59,6 +59,7 @@ def train(
     optimizer: Optimizer,
     shuffle: bool,
     callbacks: Sequence[Callback],
+    threads: int,
 ) -> History:
     """Train a network on validated data; see ``Network.fit``."""
     history = History()
@@ -83,7 +84,7 @@ def train(
                 while start < data.rows:
                     start, state.step, loss, weight, finite = program.run(
                         data, order, start, batch_size, state.step, SLICE_SECONDS, settings,
-                        state.first, state.second,
+                        state.first, state.second, threads,
                     )  # fmt: skip
                     loss_sum += loss
                     weight_sum += weight

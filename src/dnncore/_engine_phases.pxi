@@ -1,0 +1,159 @@
+# Phases: which tiles make up a training step, a pass or a prediction, and what follows what.
+#
+# Each job below is a struct, a function that does one tile, and one that prepares the next
+# phase; `run_phases` (_team.h) brings them and the threads together.
+
+cdef double CLOCK_WORK = 2e5    # multiply-adds between two looks at the clock
+
+cdef struct Training:
+    const Net* net
+    const Space* space
+    Batch batch
+    Py_ssize_t n, batch_size         # rows in the epoch, rows in a step
+    int optimizer
+    char* s1
+    char* s2
+    OptimizerSettings settings
+    bint in_weights                  # the phase: rows first, then weights
+    const char* input                # the batch's rows, gathered or where they lie
+    Py_ssize_t tile                  # rows in a tile
+    Py_ssize_t n_tiles
+    long long step
+    unsigned long long seed
+    double batch_weight, loss_sum, weight_total
+    double end, since_clock
+    bint finite
+
+
+cdef uint64_t begin_batch(Training* t) noexcept nogil:
+    """Prepare the step that starts at batch.start; returns its number of row tiles."""
+    cdef Py_ssize_t size = t.net.table.itemsize
+    t.batch.rows = min(t.batch_size, t.n - t.batch.start)
+    t.batch.key = stream_key(t.seed, 1, <unsigned long long>t.step)
+    t.batch_weight = weight_sum(t.net, &t.batch)
+    t.batch.scale = 1.0 / t.batch_weight if t.batch_weight > 0 else 0.0
+    t.input = t.space.slots[0].value
+    if t.batch.order == NULL:
+        t.input = t.batch.x + t.batch.start * t.net.widths[0] * size
+    t.tile = row_tile(t.net, t.batch.rows)
+    t.n_tiles = (t.batch.rows + t.tile - 1) // t.tile
+    t.in_weights = False
+    return <uint64_t>t.n_tiles
+
+
+cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
+    cdef Training* t = <Training*>job
+    cdef Py_ssize_t first, rows
+    if t.in_weights:
+        weight_rows(t.net, t.space, t.input, t.batch.rows, &t.net.weight_tiles[tile], NULL,
+                    t.optimizer, t.s1, t.s2, &t.settings, worker)
+        return
+    first = <Py_ssize_t>tile * t.tile
+    rows = min(t.tile, t.batch.rows - first)
+    gather_rows(t.net, t.space, &t.batch, first, rows)
+    forward_rows(t.net, t.space, t.input + first * t.net.widths[0] * t.net.table.itemsize,
+                 first, rows, t.batch.key, True, worker)
+    t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, first, rows)
+    backward_rows(t.net, t.space, first, rows, t.batch.key, False, worker)
+
+
+cdef uint64_t training_next(void* job) noexcept nogil:
+    cdef Training* t = <Training*>job
+    cdef double loss = 0
+    cdef Py_ssize_t i
+    if not t.in_weights:
+        for i in range(t.n_tiles):
+            loss += t.space.tile_loss[i]
+        if not isfinite(loss):
+            t.finite = False
+            return 0
+        t.loss_sum += loss
+        t.weight_total += t.batch_weight
+        t.step += 1
+        bias_corrections(&t.settings, t.step)
+        t.in_weights = True
+        if t.net.n_weight_tiles > 0:
+            return <uint64_t>t.net.n_weight_tiles
+    t.batch.start += t.batch.rows
+    if t.batch.start >= t.n:
+        return 0
+    t.since_clock += <double>t.batch.rows * t.net.work_per_row
+    if t.since_clock > CLOCK_WORK:
+        t.since_clock = 0
+        if seconds_now() > t.end:
+            return 0
+    return begin_batch(t)
+
+
+cdef inline void bias_corrections(OptimizerSettings* h, long long step) noexcept nogil:
+    h.step_scale = h.lr / (1.0 - pow(h.beta1, <double>step))
+    h.root_scale = 1.0 / sqrt(1.0 - pow(h.beta2, <double>step))
+
+
+cdef struct Pass:
+    # One forward, or one backward, for callers who own the loop
+    const Net* net
+    const Space* space
+    Py_ssize_t rows, tile
+    unsigned long long key
+    bint in_weights
+    char* grads
+
+
+cdef void forward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
+    cdef Pass* t = <Pass*>job
+    cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
+    forward_rows(
+        t.net, t.space,
+        t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize,
+        first, min(t.tile, t.rows - first), t.key, True, worker)
+
+
+cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
+    cdef Pass* t = <Pass*>job
+    cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
+    if t.in_weights:
+        weight_rows(t.net, t.space, t.space.slots[0].value, t.rows, &t.net.weight_tiles[tile],
+                    t.grads, 0, NULL, NULL, NULL, worker)
+    else:
+        backward_rows(t.net, t.space, first, min(t.tile, t.rows - first), t.key, True, worker)
+
+
+cdef uint64_t backward_next(void* job) noexcept nogil:
+    cdef Pass* t = <Pass*>job
+    if t.in_weights:
+        return 0
+    t.in_weights = True
+    return <uint64_t>t.net.n_weight_tiles
+
+
+cdef uint64_t no_next(void* job) noexcept nogil:
+    return 0
+
+
+cdef struct Inference:
+    # Chunks of rows through all layers; each worker has slots for one chunk. With targets the
+    # result is the chunk's loss, else the outputs after the link.
+    const Net* net
+    const Space* space
+    Batch batch                  # x, and for a loss the targets and weights
+    Py_ssize_t rows, chunk
+    bint wants_loss
+    int link
+    char* out
+
+
+cdef void inference_tile(void* job, int worker, uint64_t tile) noexcept nogil:
+    cdef Inference* t = <Inference*>job
+    cdef Py_ssize_t size = t.net.table.itemsize
+    cdef Py_ssize_t first = <Py_ssize_t>tile * t.chunk, slot = worker * t.chunk
+    cdef Py_ssize_t rows = min(t.chunk, t.rows - first)
+    cdef Py_ssize_t width = t.net.widths[t.net.n_slots - 1]
+    forward_rows(t.net, t.space, t.batch.x + first * t.net.widths[0] * size, slot, rows, 0,
+                 False, worker)
+    if t.wants_loss:
+        t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, slot, rows)
+    else:
+        t.net.table.activation_forward(
+            t.link, rows, width, t.space.slots[t.net.n_slots - 1].value + slot * width * size,
+            t.out + first * width * size)

@@ -1,0 +1,301 @@
+# The work itself: what is done to one tile of rows, or to one tile of weights.
+#
+# Plain functions over plain structs, so that any thread of the team can call them without
+# Python. Within a phase, tiles write to disjoint memory.
+
+cdef enum Kind:
+    DENSE
+    DROPOUT
+
+cdef struct Operation:
+    int kind
+    int source, target         # slots
+    int activation             # DENSE
+    bint trainable
+    bint gates_source          # its backward product also applies relu' of the source's layer
+    bint gated                 # its own relu' is applied by the operation above
+    Py_ssize_t n_in, n_out
+    Py_ssize_t weight, bias    # places in the parameter buffer, in elements; bias -1: none
+    Py_ssize_t tile            # weight rows in a tile
+    double rate                # DROPOUT
+    unsigned long long stream
+
+cdef struct WeightTile:
+    int operation
+    Py_ssize_t first           # weight row
+
+cdef struct Net:
+    const KernelTable* table
+    Operation* operations
+    int n_operations
+    int n_slots
+    Py_ssize_t* widths         # of the slots
+    bint* keeps_pre            # slots whose activation needs its input for the derivative
+    WeightTile* weight_tiles
+    Py_ssize_t n_weight_tiles
+    Py_ssize_t gradient_elements   # scratch for a weight tile's gradient
+    Py_ssize_t work_per_row        # multiply-adds of one forward pass
+    char* w                        # the parameter buffer
+    int loss
+    double loss_parameter
+
+cdef struct Slot:
+    char* value
+    char* pre
+    char* delta
+
+cdef struct Space:
+    Slot* slots
+    Py_ssize_t rows
+    int* labels                # gathered targets
+    char* target
+    char* weight
+    double* tile_loss
+    char* scratch              # one panel of a matrix product per worker
+    char* gradient             # one weight tile's gradient per worker
+
+cdef struct Batch:
+    # Rows start..start + rows of the epoch's order, or of the arrays if order is NULL
+    const char* x
+    const int* labels          # class numbers, or
+    const char* target         # numbers, as many a row as outputs
+    const char* weight         # one a row, or NULL
+    const long long* order
+    Py_ssize_t start, rows
+    double scale               # 1 / sum of the weights
+    unsigned long long key     # of this step's random masks
+
+# How work is cut: docs/decisions/0002-engine.md has the measurements.
+cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
+cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 32768
+cdef Py_ssize_t INFERENCE_ROWS = 128
+cdef Py_ssize_t MAX_TILES = 1 << 20
+
+
+cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nogil:
+    """Weight rows in a tile: a multiple of every block height, within a fixed budget."""
+    cdef Py_ssize_t rows = WEIGHT_TILE_ELEMENTS // n_out // 24 * 24
+    rows = 48 if rows < 48 else rows
+    return n_in if n_in < rows else rows
+
+
+cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:
+    """Rows in a tile: about equal tiles, an even number of them, multiples of four rows."""
+    cdef Py_ssize_t height, pairs
+    if rows * net.work_per_row < ONE_TILE_WORK and rows <= 256:
+        return rows
+    height = 64 if net.work_per_row < (1 << 18) else (
+        128 if net.work_per_row < (1 << 21) else 256)
+    if rows // height >= MAX_TILES:
+        height = rows // MAX_TILES + 1
+    pairs = (rows + 2 * height - 1) // (2 * height)
+    return round_up((rows + 2 * pairs - 1) // (2 * pairs), 4)
+
+
+# ---------------------------------------------------------------------------------- rows
+
+cdef void gather_rows(
+    const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t rows
+) noexcept nogil:
+    cdef Py_ssize_t size = net.table.itemsize, i, at
+    cdef Py_ssize_t n = net.widths[0] * size, k = net.widths[net.n_slots - 1] * size
+    if batch.order == NULL:
+        return  # the batch is read where it lies
+    for i in range(first, first + rows):
+        at = <Py_ssize_t>batch.order[batch.start + i]
+        memcpy(space.slots[0].value + i * n, batch.x + at * n, n)
+        if batch.labels != NULL:
+            space.labels[i] = batch.labels[at]
+        else:
+            memcpy(space.target + i * k, batch.target + at * k, k)
+        if batch.weight != NULL:
+            memcpy(space.weight + i * size, batch.weight + at * size, size)
+
+
+cdef void forward_rows(
+    const Net* net, const Space* space, const char* x, Py_ssize_t first, Py_ssize_t rows,
+    unsigned long long key, bint training, int worker
+) noexcept nogil:
+    """Send rows at `x` through all operations into rows first... of the slots."""
+    cdef Py_ssize_t size = net.table.itemsize
+    cdef const Operation* op
+    cdef const Slot* target
+    cdef Product p
+    cdef const char* source
+    cdef char* z
+    cdef char* a
+    cdef int i
+    for i in range(net.n_operations):
+        op = &net.operations[i]
+        target = &space.slots[op.target]
+        source = x
+        if op.source != 0:
+            source = space.slots[op.source].value + first * op.n_in * size
+        a = target.value + first * op.n_out * size
+        if op.kind == DROPOUT:
+            if training:
+                net.table.dropout(rows * op.n_out, <unsigned int>mix64(key + op.stream),
+                                  <unsigned int>(first * op.n_out), op.rate, source, a)
+            else:
+                memcpy(a, source, rows * op.n_out * size)
+            continue
+        z = a if target.pre == NULL else target.pre + first * op.n_out * size
+        p.rows, p.columns, p.depth = rows, op.n_out, op.n_in
+        p.a, p.a_row, p.a_step = source, op.n_in, 1
+        p.b, p.b_step, p.b_column = net.w + op.weight * size, op.n_out, 1
+        p.c, p.c_row = z, op.n_out
+        p.bias = net.w + op.bias * size if op.bias >= 0 else NULL
+        p.accumulate = False
+        p.epilogue = EPI_RELU if op.activation == ACT_RELU else EPI_NONE
+        p.gate, p.gate_row = NULL, 0
+        p.scratch = space.scratch + worker * net.table.panel_elements * size
+        matmul(net.table, &p)
+        if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
+            net.table.activation_forward(op.activation, rows, op.n_out, z, a)
+
+
+cdef double loss_rows(
+    const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t slot,
+    Py_ssize_t rows
+) noexcept nogil:
+    """Weighted loss, not yet scaled, of rows first... of the batch, in rows slot... of the slots.
+
+    The last slot's delta becomes its scaled gradient.
+    """
+    cdef Py_ssize_t size = net.table.itemsize, n = net.widths[net.n_slots - 1]
+    cdef const Slot* last = &space.slots[net.n_slots - 1]
+    cdef const int* labels = NULL
+    cdef const char* target = NULL
+    cdef const char* weight = NULL
+    cdef Py_ssize_t at = first if batch.order != NULL else batch.start + first
+    if batch.labels != NULL:
+        labels = (space.labels if batch.order != NULL else batch.labels) + at
+    else:
+        target = (space.target if batch.order != NULL else batch.target) + at * n * size
+    if batch.weight != NULL:
+        weight = (space.weight if batch.order != NULL else batch.weight) + at * size
+    return net.table.loss(
+        net.loss, rows, n, last.value + slot * n * size, labels, target, weight,
+        batch.scale, net.loss_parameter, last.delta + slot * n * size)
+
+
+cdef void backward_rows(
+    const Net* net, const Space* space, Py_ssize_t first, Py_ssize_t rows,
+    unsigned long long key, bint need_dx, int worker
+) noexcept nogil:
+    """From the gradient by the last output to that by every layer's linear part."""
+    cdef Py_ssize_t size = net.table.itemsize
+    cdef const Operation* op
+    cdef const Slot* source
+    cdef const Slot* target
+    cdef Product p
+    cdef char* d
+    cdef int i = net.n_operations
+    while i > 0:
+        i -= 1
+        op = &net.operations[i]
+        source = &space.slots[op.source]
+        target = &space.slots[op.target]
+        d = target.delta + first * op.n_out * size
+        if op.kind == DROPOUT:
+            net.table.dropout(rows * op.n_out, <unsigned int>mix64(key + op.stream),
+                              <unsigned int>(first * op.n_out), op.rate,
+                              d, source.delta + first * op.n_in * size)
+            continue
+        if op.activation != ACT_IDENTITY and not op.gated:
+            net.table.activation_backward(
+                op.activation, rows, op.n_out, d,
+                NULL if target.pre == NULL else target.pre + first * op.n_out * size,
+                target.value + first * op.n_out * size, d)
+        if op.source == 0 and not need_dx:
+            continue
+        p.rows, p.columns, p.depth = rows, op.n_in, op.n_out
+        p.a, p.a_row, p.a_step = d, op.n_out, 1
+        p.b, p.b_step, p.b_column = net.w + op.weight * size, 1, op.n_out
+        p.c, p.c_row = source.delta + first * op.n_in * size, op.n_in
+        p.bias = NULL
+        p.accumulate = False
+        p.epilogue = EPI_GATE if op.gates_source else EPI_NONE
+        p.gate, p.gate_row = source.value + first * op.n_in * size, op.n_in
+        p.scratch = space.scratch + worker * net.table.panel_elements * size
+        matmul(net.table, &p)
+
+
+# ---------------------------------------------------------------------------------- weights
+
+cdef void weight_rows(
+    const Net* net, const Space* space, const char* x, Py_ssize_t batch_rows,
+    const WeightTile* tile, char* grads, int optimizer, char* s1, char* s2,
+    const OptimizerSettings* settings, int worker
+) noexcept nogil:
+    """Gradient of a tile of weights, and of the layer's bias with the first tile.
+
+    `x` is the batch's input. The gradient goes to `grads`, laid out as the parameters, or if
+    that is NULL to scratch; with `settings` the parameters are updated at once.
+    """
+    cdef const Operation* op = &net.operations[tile.operation]
+    cdef Py_ssize_t size = net.table.itemsize, first = tile.first
+    cdef Py_ssize_t rows = min(op.tile, op.n_in - first)
+    cdef Py_ssize_t at = (op.weight + first * op.n_out) * size
+    cdef const char* source = x if op.source == 0 else space.slots[op.source].value
+    cdef const char* delta = space.slots[op.target].delta
+    cdef char* own = space.gradient + worker * net.gradient_elements * size
+    cdef char* g = grads + at if grads != NULL else own
+    cdef char* g_bias
+    cdef OptimizerSettings plain
+    cdef Product p
+    p.bias = NULL
+    p.accumulate = False
+    p.epilogue = EPI_NONE
+    p.gate, p.gate_row = NULL, 0
+    p.scratch = space.scratch + worker * net.table.panel_elements * size
+    p.c = g
+    if op.n_out == 1:
+        # A column of weights is a row in memory: compute dW' = dZ' X along it.
+        p.rows, p.columns, p.depth = 1, rows, batch_rows
+        p.a, p.a_row, p.a_step = delta, 1, 1
+        p.b, p.b_step, p.b_column = source + first * size, op.n_in, 1
+        p.c_row = rows
+    else:
+        p.rows, p.columns, p.depth = rows, op.n_out, batch_rows
+        p.a, p.a_row, p.a_step = source + first * size, 1, op.n_in
+        p.b, p.b_step, p.b_column = delta, op.n_out, 1
+        p.c_row = op.n_out
+    matmul(net.table, &p)
+    if settings != NULL:
+        net.table.optimizer(
+            optimizer, rows * op.n_out, net.w + at, g,
+            s1 + at if s1 != NULL else NULL, s2 + at if s2 != NULL else NULL, settings)
+    if first > 0 or op.bias < 0:
+        return
+    at = op.bias * size
+    g_bias = grads + at if grads != NULL else own + round_up(rows * op.n_out, 16) * size
+    net.table.column_sums(batch_rows, op.n_out, delta, op.n_out, g_bias)
+    if settings != NULL:
+        plain = undecayed(settings)
+        net.table.optimizer(
+            optimizer, op.n_out, net.w + at, g_bias,
+            s1 + at if s1 != NULL else NULL, s2 + at if s2 != NULL else NULL, &plain)
+
+
+cdef inline OptimizerSettings undecayed(const OptimizerSettings* settings) noexcept nogil:
+    """Settings for a bias, which is never decayed."""
+    cdef OptimizerSettings plain = settings[0]
+    plain.l2 = 0
+    plain.decay = 0
+    return plain
+
+
+cdef double weight_sum(const Net* net, const Batch* batch) noexcept nogil:
+    """Sum of the weights of the batch's rows; their number if there are none."""
+    cdef double total = 0
+    cdef Py_ssize_t i, at
+    if batch.weight == NULL:
+        return <double>batch.rows
+    for i in range(batch.start, batch.start + batch.rows):
+        at = <Py_ssize_t>batch.order[i] if batch.order != NULL else i
+        if net.table.itemsize == sizeof(float):
+            total += (<const float*>batch.weight)[at]
+        else:
+            total += (<const double*>batch.weight)[at]
+    return total

@@ -1,0 +1,238 @@
+/* A team of threads for work that comes in phases of independent tiles.
+ *
+ * Workers are created when first asked for, parked while idle, shared by all networks of the
+ * process, and never touch Python. A phase is over when its tiles are done, not when all threads
+ * have arrived: a worker that the system has put aside holds up nobody unless it holds a tile.
+ * The thread that finishes the last tile of a phase prepares the next one.
+ *
+ * Without POSIX threads and GNU atomics there are no workers and the caller does all the work.
+ */
+#ifndef DNNCORE_TEAM_H
+#define DNNCORE_TEAM_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "_platform.h"
+
+enum { DNN_MAX_WORKERS = 63 };
+
+/* Does tile `tile` of the current phase. */
+typedef void (*dnn_tile)(void *job, int worker, uint64_t tile);
+/* Prepares the next phase and returns its number of tiles, 0 for none. */
+typedef uint64_t (*dnn_next)(void *job);
+
+#if defined(__GNUC__) && !defined(_WIN32)
+#define DNN_HAVE_TEAM 1
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#define dnn_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define dnn_pause() __asm__ __volatile__("yield")
+#else
+#define dnn_pause() ((void)0)
+#endif
+
+/* About 30 microseconds: longer than a phase of a network worth sharing takes to change hands,
+ * far shorter than a time slice of the system. */
+enum { DNN_SPINS = 400 };
+
+typedef struct {
+    /* One word, so that it changes as one: number of the phase (20 bits), its tiles (22; 0 ends
+     * the run), the next unclaimed one (22). A late thread can never claim a tile of another
+     * phase than it believes. */
+    uint64_t claim;
+    char pad1[56];
+    uint64_t done; /* tiles of this phase that are finished */
+    char pad2[56];
+    int sleepers;
+    int helpers; /* workers that have not left yet */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+} dnn_phases;
+
+typedef struct {
+    dnn_phases phases;
+    dnn_tile tile;
+    dnn_next next;
+    void *job;
+} dnn_run;
+
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t called;
+    int busy; /* under the pool's lock */
+    int index;
+    dnn_run *run;
+} dnn_worker;
+
+static struct {
+    pthread_mutex_t lock;
+    dnn_worker workers[DNN_MAX_WORKERS];
+    int count;
+    pid_t process;
+} dnn_pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+enum { DNN_TILE_BITS = 22 };
+#define DNN_MAX_TILES ((UINT64_C(1) << (DNN_TILE_BITS - 1)))
+#define DNN_PHASE(word) ((word) >> (2 * DNN_TILE_BITS))
+#define DNN_TILES(word) (((word) >> DNN_TILE_BITS) & ((UINT64_C(1) << DNN_TILE_BITS) - 1))
+#define DNN_TILE(word) ((word) & ((UINT64_C(1) << DNN_TILE_BITS) - 1))
+#define DNN_WORD(phase, tiles) (((phase) << (2 * DNN_TILE_BITS)) | ((tiles) << DNN_TILE_BITS))
+
+static void dnn_publish(dnn_phases *p, uint64_t phase, uint64_t tiles) {
+    __atomic_store_n(&p->done, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&p->claim, DNN_WORD(phase, tiles), __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_broadcast(&p->changed);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
+static void dnn_wait_while(dnn_phases *p, uint64_t phase) {
+    int i;
+    for (i = 0; i < DNN_SPINS; i++) {
+        if (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != phase) return;
+        dnn_pause();
+    }
+    pthread_mutex_lock(&p->lock);
+    __atomic_add_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
+    while (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_SEQ_CST)) == phase)
+        pthread_cond_wait(&p->changed, &p->lock);
+    __atomic_sub_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Takes part in all phases until the last is over. */
+static void dnn_take_part(dnn_run *run, int worker) {
+    dnn_phases *p = &run->phases;
+    for (;;) {
+        uint64_t word = __atomic_fetch_add(&p->claim, 1, __ATOMIC_ACQ_REL);
+        uint64_t phase = DNN_PHASE(word), tiles = DNN_TILES(word);
+        if (tiles == 0) return;
+        if (DNN_TILE(word) < tiles) {
+            run->tile(run->job, worker, DNN_TILE(word));
+            if (__atomic_add_fetch(&p->done, 1, __ATOMIC_ACQ_REL) == tiles)
+                dnn_publish(p, phase + 1, run->next(run->job));
+        } else {
+            dnn_wait_while(p, phase);
+        }
+    }
+}
+
+static void *dnn_worker_main(void *argument) {
+    dnn_worker *self = (dnn_worker *)argument;
+    for (;;) {
+        dnn_run *run;
+        int index;
+        uint64_t mode;
+        pthread_mutex_lock(&self->lock);
+        while (self->run == NULL) pthread_cond_wait(&self->called, &self->lock);
+        run = self->run;
+        index = self->index;
+        self->run = NULL;
+        pthread_mutex_unlock(&self->lock);
+        mode = dnn_flush_denormals();
+        dnn_take_part(run, index);
+        dnn_restore_denormals(mode);
+        /* Free for the next run before the caller knows, or it would call up another thread. */
+        pthread_mutex_lock(&dnn_pool.lock);
+        self->busy = 0;
+        pthread_mutex_unlock(&dnn_pool.lock);
+        pthread_mutex_lock(&run->phases.lock);
+        run->phases.helpers--;
+        pthread_cond_broadcast(&run->phases.changed);
+        pthread_mutex_unlock(&run->phases.lock);
+    }
+    return NULL;
+}
+
+static int dnn_start_worker(dnn_worker *fresh) {
+    pthread_t thread;
+    sigset_t all, old;
+    int failed;
+    memset(fresh, 0, sizeof *fresh);
+    pthread_mutex_init(&fresh->lock, NULL);
+    pthread_cond_init(&fresh->called, NULL);
+    sigfillset(&all); /* signals are for the threads that run Python */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    failed = pthread_create(&thread, NULL, dnn_worker_main, fresh);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!failed) pthread_detach(thread);
+    return !failed;
+}
+
+/* Calls up to `wanted` idle workers to the run. Fewer may come: results do not depend on it. */
+static void dnn_call_workers(dnn_run *run, int wanted) {
+    dnn_worker *called[DNN_MAX_WORKERS];
+    int i, found = 0;
+    if (dnn_pool.process != getpid()) {
+        /* First use, or the child of a fork: threads do not survive one, and locks may be held
+         * by threads that are gone. */
+        pthread_mutex_init(&dnn_pool.lock, NULL);
+        dnn_pool.count = 0;
+        dnn_pool.process = getpid();
+    }
+    if (wanted > DNN_MAX_WORKERS) wanted = DNN_MAX_WORKERS;
+    pthread_mutex_lock(&dnn_pool.lock);
+    for (i = 0; i < dnn_pool.count && found < wanted; i++) {
+        if (!dnn_pool.workers[i].busy) called[found++] = &dnn_pool.workers[i];
+    }
+    while (found < wanted && dnn_pool.count < DNN_MAX_WORKERS
+           && dnn_start_worker(&dnn_pool.workers[dnn_pool.count])) {
+        called[found++] = &dnn_pool.workers[dnn_pool.count++];
+    }
+    for (i = 0; i < found; i++) called[i]->busy = 1;
+    pthread_mutex_unlock(&dnn_pool.lock);
+    run->phases.helpers = found;
+    for (i = 0; i < found; i++) {
+        pthread_mutex_lock(&called[i]->lock);
+        called[i]->run = run;
+        called[i]->index = i + 1;
+        pthread_cond_signal(&called[i]->called);
+        pthread_mutex_unlock(&called[i]->lock);
+    }
+}
+
+#else
+#define DNN_HAVE_TEAM 0
+#endif
+
+/* Runs phases until `next` returns 0; the first one has `tiles` tiles. The caller is worker 0
+ * and has set its floating-point mode. */
+static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void *job) {
+#if DNN_HAVE_TEAM
+    if (threads > 1) {
+        dnn_run run;
+        memset(&run, 0, sizeof run);
+        run.phases.claim = DNN_WORD(UINT64_C(0), tiles);
+        run.tile = tile;
+        run.next = next;
+        run.job = job;
+        pthread_mutex_init(&run.phases.lock, NULL);
+        pthread_cond_init(&run.phases.changed, NULL);
+        dnn_call_workers(&run, threads - 1);
+        dnn_take_part(&run, 0);
+        pthread_mutex_lock(&run.phases.lock);
+        while (run.phases.helpers > 0)
+            pthread_cond_wait(&run.phases.changed, &run.phases.lock);
+        pthread_mutex_unlock(&run.phases.lock);
+        pthread_cond_destroy(&run.phases.changed);
+        pthread_mutex_destroy(&run.phases.lock);
+        return;
+    }
+#else
+    (void)threads;
+#endif
+    while (tiles > 0) {
+        uint64_t at;
+        for (at = 0; at < tiles; at++) tile(job, 0, at);
+        tiles = next(job);
+    }
+}
+
+#endif

@@ -1,0 +1,43 @@
+"""How many threads a piece of work gets."""
+
+from __future__ import annotations
+
+import os
+
+from dnncore._engine import MAX_THREADS
+from dnncore._validation import check_int
+
+__all__ = ["available_cpus", "threads_for"]
+
+WORTH_SHARING = 1_000_000
+"""Multiply-adds of a step below which threads cost more than they bring."""
+
+
+def available_cpus() -> int:
+    """Processors that this process may use, or ``DNNCORE_NUM_THREADS`` if that is set."""
+    wanted = os.environ.get("DNNCORE_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_for(n_threads: int | None, work: float) -> int:
+    """Number of threads for steps of `work` multiply-adds.
+
+    Parameters
+    ----------
+    n_threads : int or None
+        What the caller asked for; None leaves the choice to the size of the work.
+    work : float
+        Multiply-adds of a step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_threads` is no positive integer.
+    """
+    if n_threads is not None:
+        return min(check_int(n_threads, "n_threads"), MAX_THREADS)
+    return min(available_cpus(), MAX_THREADS) if work >= WORTH_SHARING else 1
