@@ -8,6 +8,7 @@ sets it, the last to leave restores what was there.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ __all__ = ["blas_info", "single_threaded_blas"]
 _lock = threading.Lock()
 _users = 0
 _controller: Any = None
-_limiter: Any = None
+_limited: list[tuple[Any, int]] = []
 
 
 def _blas() -> Any:
@@ -35,18 +36,10 @@ def _blas() -> Any:
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Hold every BLAS of the process at one thread until the last user leaves."""
-    global _users, _limiter
+    global _users
     with _lock:
         if _users == 0:
-            _limiter = _blas().limit(limits=1)
-            several = [lib for lib in _blas().info() if lib["num_threads"] != 1]
-            if several:
-                warnings.warn(
-                    f"BLAS {several[0]['filepath']} kept {several[0]['num_threads']} threads "
-                    "although one was asked for; results may depend on the number of threads.",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
+            _limit()
         _users += 1
     try:
         yield
@@ -54,8 +47,32 @@ def single_threaded_blas() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                _limiter.restore_original_limits()
-                _limiter = None
+                while _limited:
+                    library, threads = _limited.pop()
+                    library.set_num_threads(threads)
+
+
+def _limit() -> None:
+    for library in _blas().lib_controllers:
+        threads = library.num_threads
+        if threads == 1:
+            continue
+        library.set_num_threads(1)
+        _limited.append((library, threads))
+        if library.num_threads != 1:
+            warnings.warn(
+                f"BLAS {library.filepath} kept {library.num_threads} threads although one was "
+                "asked for; results may depend on the number of threads.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+
+if hasattr(os, "register_at_fork"):
+    # A child forked while another thread holds the lock would wait for it forever.
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 def blas_info() -> list[dict[str, Any]]:

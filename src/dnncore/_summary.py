@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dnncore._threads import threads_for
 from dnncore.layers import Dense, Dropout
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def summary(network: Network, batch_size: int) -> str:
     for i, layer in enumerate(network.layers):
         n = sum(p.size for p in network._parameters if p.layer == i)
         if isinstance(layer, Dense):
-            name, path = f"Dense {layer.activation}", next(paths)
+            name, path = f"Dense {layer.activation}", str(next(paths))
         else:
             rate = f" {layer.rate:g}" if isinstance(layer, Dropout) else ""
             name, path = type(layer).__name__ + rate, ""
@@ -31,10 +32,12 @@ def summary(network: Network, batch_size: int) -> str:
             f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
         )
     size = network.dtype.itemsize
-    work = network._program.workspace_bytes(batch_size, 1)
+    # While it trains: parameters, Adam's two moments, and the last finite parameters.
+    threads = threads_for(None, 3.0 * batch_size * network._program.work_per_row)
+    fit = 4 * network.n_params * size + network._program.workspace_bytes(batch_size, threads)
     lines.append(
         f"{network.n_params:,} parameters, {_mib(network.n_params * size)}; training with Adam "
-        f"and batches of {batch_size}: {_mib(3 * network.n_params * size + work)}"
+        f"and batches of {batch_size}: {_mib(fit)}"
     )
     return "\n".join(lines)
 

@@ -18,14 +18,19 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
     "INT_MAX",
+    "as_array",
+    "as_contiguous",
     "as_float_dtype",
     "as_matrix",
     "as_vector",
+    "check_bool",
     "check_choice",
     "check_finite",
     "check_int",
+    "check_matrix",
     "check_real",
     "check_same_rows",
+    "check_size",
     "format_shape",
 ]
 
@@ -44,10 +49,10 @@ def as_float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         For any other dtype.
     """
     try:
-        result = np.dtype(dtype)
+        result = None if dtype is None else np.dtype(dtype)
     except TypeError as error:
         raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.") from error
-    if result not in (np.float32, np.float64):
+    if result is None or result not in (np.float32, np.float64):
         raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}.")
     return result.newbyteorder("=")
 
@@ -59,15 +64,32 @@ def format_shape(shape: tuple[int, ...], names: tuple[str, ...] = ("rows", "colu
     return "(" + ", ".join(f"{n}={s}" for n, s in zip(names, shape, strict=True)) + ")"
 
 
-def _as_real_array(value: ArrayLike, name: str) -> NDArray[Any]:
+def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
+    """Return ``value`` as an array of any dtype, if no information is lost by that.
+
+    Raises
+    ------
+    TypeError
+        For a sparse matrix.
+    ValueError
+        For rows of different length, masked values, or a dimension over 2**31 - 1.
+    """
     if hasattr(value, "tocsr"):
         raise TypeError(f"{name} is a sparse matrix; pass a dense array, {name}.toarray().")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked values; fill them first, {name}.filled(...).")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{name} cannot be turned into an array ({error}); pass rows of equal length."
         ) from error
+    check_size(array.shape, name)
+    return array
+
+
+def _as_real_array(value: ArrayLike, name: str) -> NDArray[Any]:
+    array = as_array(value, name)
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
@@ -86,8 +108,10 @@ def _as_real_array(value: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def check_finite(array: NDArray[Any], name: str) -> None:
+def check_finite(array: NDArray[Any], name: str, first_row: int = 0) -> None:
     """Refuse NaN and infinity, naming the first place where one stands.
+
+    ``first_row`` is the row of the caller's array that ``array`` starts at.
 
     Raises
     ------
@@ -103,18 +127,33 @@ def check_finite(array: NDArray[Any], name: str) -> None:
         return
     where = tuple(int(i) for i in np.argwhere(~finite)[0])
     what = "NaN" if np.isnan(array[where]) else "infinity"
+    if first_row:
+        where = (where[0] + first_row, *where[1:])
     raise ValueError(
         f"{name} contains {what} (first at index {where}; {int((~finite).sum())} in all are not "
         "finite). Remove or impute such values first."
     )
 
 
-def _as_contiguous(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    source = array
+def as_contiguous(
+    array: NDArray[Any], dtype: np.dtype[Any], name: str, first_row: int = 0
+) -> NDArray[Any]:
+    """Return an array of real numbers as a finite, C-order one of ``dtype``.
+
+    ``first_row`` is the row of the caller's array that ``array`` starts at.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinity, or values that are infinite in ``dtype``.
+    """
+    is_float = array.dtype.kind == "f"
+    if is_float:
+        check_finite(array, name, first_row)
+    narrowed = is_float and array.dtype.itemsize > dtype.itemsize
     with np.errstate(over="ignore"):
         array = np.require(array, dtype, ["C", "A"])
-    check_finite(source if source.dtype.kind == "f" else array, name)
-    if source.dtype != dtype and source.dtype.kind == "f" and not np.isfinite(array).all():
+    if narrowed and not np.isfinite(array).all():
         raise ValueError(
             f"{name} holds values too large for {dtype} (over {np.finfo(dtype).max:.3g}); "
             "rescale it or use dtype='float64'."
@@ -157,6 +196,16 @@ def as_matrix(
     ValueError
         For a wrong shape, too few rows, NaN or infinity, or a dimension over 2**31 - 1.
     """
+    return as_contiguous(check_matrix(value, name, columns, min_rows), dtype, name)
+
+
+def check_matrix(
+    value: ArrayLike, name: str, columns: int | None = None, min_rows: int = 1
+) -> NDArray[Any]:
+    """Return ``value`` as a matrix of real numbers, not yet converted nor searched for NaN.
+
+    Parameters and errors are those of :func:`as_matrix`.
+    """
     array = _as_real_array(value, name)
     if array.ndim != 2:
         hint = ""
@@ -169,7 +218,8 @@ def as_matrix(
         )
     if columns is not None and array.shape[1] != columns:
         raise ValueError(
-            f"{name} must have {columns} columns (features); got shape {format_shape(array.shape)}."
+            f"{name} must have {columns} column{'s' * (columns != 1)}; got shape "
+            f"{format_shape(array.shape)}."
         )
     if array.shape[0] < min_rows:
         raise ValueError(
@@ -177,8 +227,7 @@ def as_matrix(
         )
     if array.shape[1] < 1:
         raise ValueError(f"{name} must have at least one column; got {format_shape(array.shape)}.")
-    check_size(array.shape, name)
-    return _as_contiguous(array, dtype, name)
+    return array
 
 
 def as_vector(
@@ -196,8 +245,7 @@ def as_vector(
         raise ValueError(f"{name} must be 1-D; got an array of shape {array.shape}.")
     if size is not None and array.shape[0] != size:
         raise ValueError(f"{name} must have {size} elements; got {array.shape[0]}.")
-    check_size(array.shape, name)
-    return _as_contiguous(array, dtype, name)
+    return as_contiguous(array, dtype, name)
 
 
 def check_size(shape: Iterable[int], name: str) -> None:
@@ -282,7 +330,10 @@ def check_real(
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number; got {value!r}.")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must fit a float; got a larger number.") from None
     if not math.isfinite(result):
         raise ValueError(f"{name} must be finite; got {result}.")
     if minimum is not None and (result < minimum or (exclusive and result == minimum)):
@@ -292,6 +343,19 @@ def check_real(
         bound = "less than" if exclusive else "at most"
         raise ValueError(f"{name} must be {bound} {maximum:g}; got {result:g}.")
     return result
+
+
+def check_bool(value: Any, name: str) -> bool:
+    """Return ``value`` as a ``bool``; what merely counts as true or false is refused.
+
+    Raises
+    ------
+    TypeError
+        If it is not a boolean.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {value!r}.")
+    return bool(value)
 
 
 def check_choice(value: Any, name: str, choices: Iterable[str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnncore.network import Network
 
-__all__ = ["Callback", "ProgressBar"]
+__all__ = ["Callback", "ProgressBar", "as_callbacks"]
 
 
 class Callback:
@@ -71,3 +72,23 @@ class ProgressBar(Callback):
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def as_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return callbacks as a list.
+
+    Raises
+    ------
+    TypeError
+        For anything but objects of classes derived from ``Callback``.
+    """
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of callbacks; got {callbacks!r}.")
+    found = list(callbacks)
+    for i, callback in enumerate(found):
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks[{i}] must be an object of a class derived from dnncore.Callback; got "
+                f"{callback!r}."
+            )
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnncore._validation import check_choice
+from dnncore._validation import as_matrix, check_choice
 
 __all__ = ["INITIALIZERS", "Initializer", "default_initializer", "initialize"]
 
@@ -95,7 +95,7 @@ def default_initializer(activation: str) -> str:
 def initialize(
     initializer: str | Initializer, rng: np.random.Generator, n_in: int, n_out: int
 ) -> NDArray[Any]:
-    """Draw a weight matrix.
+    """Draw a weight matrix, in float64.
 
     Parameters
     ----------
@@ -112,15 +112,15 @@ def initialize(
 
     Raises
     ------
-    ValueError
-        For an unknown name, or if a function returns another shape or non-finite values.
+    TypeError, ValueError
+        For an unknown name, or if a function returns something else than such a matrix.
     """
     if callable(initializer):
-        result = np.asarray(initializer(rng, n_in, n_out))
-        if result.shape != (n_in, n_out) or not np.isfinite(result).all():
+        drawn = np.asarray(initializer(rng, n_in, n_out))
+        if drawn.shape != (n_in, n_out):
             raise ValueError(
-                f"initializer must return finite values of shape ({n_in}, {n_out}); "
-                f"got shape {result.shape}."
+                f"weight_initializer must return an array of shape ({n_in}, {n_out}); "
+                f"got shape {drawn.shape}."
             )
-        return result
+        return as_matrix(drawn, "The result of weight_initializer", dtype=np.dtype(np.float64))
     return INITIALIZERS[check_choice(initializer, "initializer", INITIALIZERS)](rng, n_in, n_out)

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from dnncore._kernels import ACTIVATIONS
-from dnncore._validation import check_choice, check_int, check_real
+from dnncore._validation import check_bool, check_choice, check_int, check_real
 from dnncore.initializers import INITIALIZERS, Initializer
 
-__all__ = ["Dense", "Dropout", "Layer"]
+__all__ = ["LAYERS", "Dense", "Dropout", "Layer", "layer_from_config"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """Base of all layers."""
 
+    def __repr__(self) -> str:
+        """Write the call that makes the layer, with what differs from the defaults."""
+        words = []
+        for i, f in enumerate(fields(self)):
+            value = getattr(self, f.name)
+            if i == 0 or value != f.default:
+                words.append(f"{f.name}={value!r}" if f.kw_only else repr(value))
+        return f"{type(self).__name__}({', '.join(words)})"
 
-@dataclass(frozen=True)
+    def get_config(self) -> dict[str, Any]:
+        """Describe the layer in plain values; a function that draws weights is left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"kind": type(self).__name__} | {
+            name: None if callable(value) else value for name, value in values.items()
+        }
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # frozen for everyone else
+
+
+@dataclass(frozen=True, repr=False)
 class Dense(Layer):
     """Fully connected layer: ``activation(X @ W + b)``.
 
@@ -47,13 +67,15 @@ class Dense(Layer):
     trainable: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_int(self.units, "units")
+        self._set("units", check_int(self.units, "units"))
         check_choice(self.activation, "activation", ACTIVATIONS)
         if self.weight_initializer is not None and not callable(self.weight_initializer):
             check_choice(self.weight_initializer, "weight_initializer", INITIALIZERS)
+        self._set("use_bias", check_bool(self.use_bias, "use_bias"))
+        self._set("trainable", check_bool(self.trainable, "trainable"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dropout(Layer):
     """Sets a random share of its inputs to zero during training, and scales up the others.
 
@@ -73,5 +95,21 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        check_real(self.rate, "rate", minimum=0.0)
+        self._set("rate", check_real(self.rate, "rate", minimum=0.0))
         check_real(self.rate, "rate", maximum=1.0, exclusive=True)
+
+
+LAYERS: dict[str, type[Layer]] = {"Dense": Dense, "Dropout": Dropout}
+"""Layers by the name that a network's description gives them."""
+
+
+def layer_from_config(config: dict[str, Any]) -> Layer:
+    """Build a layer from its ``get_config``.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the description makes no layer.
+    """
+    values = dict(config)
+    return LAYERS[values.pop("kind")](**values)

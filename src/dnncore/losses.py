@@ -29,7 +29,8 @@ class Loss:
 
     def __post_init__(self) -> None:
         check_choice(self.name, "loss", LOSSES)
-        check_real(self.parameter, "parameter", minimum=0.0, exclusive=True)
+        parameter = check_real(self.parameter, "parameter", minimum=0.0, exclusive=True)
+        object.__setattr__(self, "parameter", parameter)
 
     @property
     def id(self) -> int:

@@ -2,62 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dnncore import _kernels
-from dnncore._blas_threads import single_threaded_blas
-from dnncore._engine import Data, Program
+from dnncore import prediction, training
+from dnncore._data import as_data, as_validation, split
+from dnncore._engine import Program
 from dnncore._threads import threads_for
-from dnncore._validation import (
-    as_float_dtype,
-    as_matrix,
-    as_vector,
-    check_int,
-    check_real,
-    check_same_rows,
-)
-from dnncore.callbacks import Callback, ProgressBar
+from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
+from dnncore.callbacks import Callback, ProgressBar, as_callbacks
 from dnncore.initializers import default_initializer, initialize
-from dnncore.layers import Dense, Dropout, Layer
+from dnncore.layers import Dense, Layer, layer_from_config
 from dnncore.losses import Loss, as_loss
-from dnncore.optimizers import Optimizer, as_optimizer
+from dnncore.optimizers import Optimizer, OptimizerState, as_optimizer
 from dnncore.program import aligned_zeros, operations_of, parameters_of, widths_of
 from dnncore.targets import Targets
-from dnncore.training import History, train
+from dnncore.training import History
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Network", "OptimizerState"]
-
-_LINKS = {**_kernels.ACTIVATIONS}
-_LAYERS: dict[str, type[Layer]] = {"Dense": Dense, "Dropout": Dropout}
-
-
-@dataclasses.dataclass
-class OptimizerState:
-    """What an optimizer carries from step to step.
-
-    Attributes
-    ----------
-    kernel : str
-        Kernel that the moments belong to.
-    first, second : ndarray or None
-        Moments, laid out as the parameters.
-    step : int
-        Steps made so far.
-    """
-
-    kernel: str
-    first: NDArray[Any] | None
-    second: NDArray[Any] | None
-    step: int = 0
+__all__ = ["Network"]
 
 
 class Network:
@@ -124,6 +95,8 @@ class Network:
         seed: int | np.random.Generator | None,
     ) -> None:
         self.n_in = check_int(n_in, "n_in")
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a list of layers; got {layers!r}.")
         self.layers = tuple(layers)
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
@@ -151,6 +124,8 @@ class Network:
         self._params = aligned_zeros(n, self.dtype)
         self._grads: NDArray[Any] | None = None
         self._state: OptimizerState | None = None
+        self._last_finite: training.LastFinite | None = None
+        self._lock = threading.RLock()
         self._forward_step = 0
         self._epochs_seen = 0
         self.stop_training = False
@@ -180,7 +155,8 @@ class Network:
                 view[...] = 0
             elif isinstance(layer, Dense):
                 chosen = layer.weight_initializer or default_initializer(layer.activation)
-                view[...] = initialize(chosen, rng, p.shape[0], p.shape[1])
+                weights = initialize(chosen, rng, p.shape[0], p.shape[1])
+                view[...] = as_matrix(weights, f"The initial {p.name}", dtype=self.dtype)
         self.reset_optimizer()
         self._epochs_seen = 0
         return self
@@ -288,36 +264,31 @@ class Network:
         """
         epochs = check_int(epochs, "epochs", minimum=0)
         threads_for(n_threads, 0)
+        check_bool(shuffle, "shuffle")
         chosen = as_optimizer(optimizer)
-        inputs = self._as_input(X)
-        known = (self._targets.classes, self._targets.vector)
-        try:
-            labels, target = self._targets.encode(y, learn=True)
-            weight = self._as_weight(sample_weight, len(inputs))
-            check_same_rows(X=inputs, y=labels if target is None else target)
-            validation = self._as_validation(validation_data)
-        except (TypeError, ValueError):
-            self._targets.classes, self._targets.vector = known
-            raise
+        called = as_callbacks(callbacks)
+        targets = self._targets.learn(y)
+        data = as_data(self.n_in, targets, X, y, sample_weight)
+        validation = as_validation(self.n_in, targets, validation_data)
         if validation_split:
             if validation is not None:
                 raise ValueError("Give validation_data or validation_split, not both.")
-            inputs, labels, target, weight, validation = self._split(
-                inputs, labels, target, weight, np.asarray(y), validation_split, stratify
+            data, validation = split(
+                data, targets, validation_split, stratify=stratify, seed=self.seed
             )
-        data = Data(inputs, labels, target, weight)
         size = data.rows if batch_size is None else check_int(batch_size, "batch_size")
-        shown = [*callbacks, ProgressBar()] if verbose else list(callbacks)
-        return train(
+        size = min(size, data.rows)
+        self._targets = targets
+        return training.train(
             self,
             data,
             validation,
             epochs=epochs,
-            batch_size=min(size, data.rows),
+            batch_size=size,
             optimizer=chosen,
             shuffle=shuffle and size < data.rows,
-            callbacks=shown,
-            threads=threads_for(n_threads, 3.0 * self._work(min(size, data.rows))),
+            callbacks=[*called, ProgressBar()] if verbose else called,
+            threads=threads_for(n_threads, 3.0 * size * self._program.work_per_row),
         )
 
     def train_step(
@@ -345,27 +316,16 @@ class Network:
         TypeError, ValueError
             As for ``fit``.
         DivergenceError
-            If the loss is not finite; the parameters are unchanged then.
+            If the loss or a parameter stops being finite. Parameters that overflowed go back to
+            a copy that is at most 50 ms old.
+        RuntimeError
+            If another thread is training this network.
         """
-        from dnncore.exceptions import DivergenceError
-
         chosen = as_optimizer(optimizer)
-        data = self._as_data(X, y, sample_weight, learn=True)
-        state = self._optimizer_state(chosen)
-        with single_threaded_blas():
-            _, step, loss, weight, finite = self._program.run(
-                data, None, 0, data.rows, state.step, 3600.0, chosen.settings(),
-                state.first, state.second, threads_for(None, 3.0 * self._work(data.rows)),
-            )  # fmt: skip
-        if not finite:
-            raise DivergenceError(
-                "The loss of this batch is not finite; no step was made. Try a smaller "
-                "learning_rate or standardised inputs.",
-                epoch=1,
-                step=state.step + 1,
-            )
-        state.step = step
-        return float(loss / weight) if weight > 0 else 0.0
+        targets = self._targets.learn(y)
+        data = as_data(self.n_in, targets, X, y, sample_weight)
+        self._targets = targets
+        return training.train_step(self, data, chosen)
 
     # ------------------------------------------------------------------ the caller's own loop
 
@@ -382,12 +342,11 @@ class Network:
         ndarray of shape (n_samples, n_out)
             Outputs of the last layer, before the loss's link.
         """
-        inputs = self._as_input(X)
-        self._forward_step += 1
-        with single_threaded_blas():
-            out: NDArray[Any] = self._program.forward(
-                inputs, self._forward_step, threads_for(None, self._work(len(inputs)))
-            )
+        inputs = as_matrix(X, "X", dtype=self.dtype, columns=self.n_in)
+        with training.exclusive(self):
+            threads = threads_for(None, 1.0 * len(inputs) * self._program.work_per_row)
+            out = self._program.forward(inputs, self._forward_step, threads)
+            self._forward_step += 1
         return out
 
     def backward(self, d_out: ArrayLike) -> NDArray[Any]:
@@ -418,11 +377,9 @@ class Network:
             raise ValueError(
                 f"d_out must have the {rows} rows of the last forward; got {len(gradient)}."
             )
-        with single_threaded_blas():
-            dx: NDArray[Any] = self._program.backward(
-                gradient, self.grads, self._forward_step, threads_for(None, 2.0 * self._work(rows))
-            )
-        return dx
+        with training.exclusive(self):
+            threads = threads_for(None, 2.0 * rows * self._program.work_per_row)
+            return self._program.backward(gradient, self.grads, self._forward_step - 1, threads)
 
     def step(self, optimizer: str | Optimizer = "adam") -> None:
         """One update of ``params`` from ``grads``.
@@ -431,11 +388,16 @@ class Network:
         ----------
         optimizer : str or Optimizer
             See ``fit``.
+
+        Raises
+        ------
+        DivergenceError
+            If a gradient is not finite (no step is made) or a parameter stops being finite, as
+            for ``train_step``.
+        RuntimeError
+            If another thread is training this network.
         """
-        chosen = as_optimizer(optimizer)
-        state = self._optimizer_state(chosen)
-        state.step += 1
-        self._program.step(self.grads, state.step, chosen.settings(), state.first, state.second)
+        training.step(self, as_optimizer(optimizer))
 
     def reset_optimizer(self) -> None:
         """Forget the optimizer's moments and steps."""
@@ -443,9 +405,7 @@ class Network:
 
     def _optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         if self._state is None or self._state.kernel != optimizer.kernel:
-            moments = [aligned_zeros(self.n_params, self.dtype) for _ in range(optimizer.moments)]
-            first, second = [*moments, None, None][:2]
-            self._state = OptimizerState(optimizer.kernel, first, second)
+            self._state = OptimizerState.start(optimizer.kernel, self.n_params, self.dtype)
         return self._state
 
     # ------------------------------------------------------------------ predictions
@@ -463,7 +423,7 @@ class Network:
         ndarray of shape (n_samples,) or (n_samples, n_out)
             Labels of the dtype seen in ``fit``, or values shaped as its targets were.
         """
-        return self._targets.decode(self._outputs(X))
+        return prediction.predict(self, X)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Predict probabilities of the classes.
@@ -483,12 +443,7 @@ class Network:
         ValueError
             If the loss is none for classification.
         """
-        if not self._targets.is_classification:
-            raise ValueError(f"predict_proba needs a cross-entropy loss; this is {self.loss.name}.")
-        out = self._outputs(X)
-        if self.loss.targets == "binary" and self.n_out == 1:
-            return np.concatenate([1 - out, out], axis=1)
-        return out
+        return prediction.predict_proba(self, X)
 
     def evaluate(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
@@ -505,121 +460,16 @@ class Network:
         dict of str to float
             ``"loss"``, and ``"accuracy"`` (classification) or ``"r2"`` (regression).
         """
-        data = self._as_data(X, y, sample_weight, learn=self._targets.classes is None)
-        with single_threaded_blas():
-            loss, weight = self._program.evaluate(data, threads_for(None, self._work(data.rows)))
-        result = {"loss": float(loss / weight) if weight > 0 else 0.0}
-        out = self._outputs(data.x)
-        w = data.weight if data.weight is not None else np.ones(data.rows)
-        if self._targets.is_classification:
-            if data.labels is not None:
-                hit = out.argmax(axis=1) == data.labels
-            elif self.loss.targets == "labels":
-                hit = out.argmax(axis=1) == data.target.argmax(axis=1)
-            else:
-                hit = ((out > 0.5) == (data.target > 0.5)).all(axis=1)
-            result["accuracy"] = float(np.average(hit, weights=w))
-        else:
-            result["r2"] = _r2(data.target.astype(np.float64), out.astype(np.float64), w)
-        return result
-
-    def _outputs(self, X: ArrayLike) -> NDArray[Any]:
-        inputs = self._as_input(X)
-        out = np.empty((len(inputs), self.n_out), self.dtype)
-        link = "identity" if self.loss.link == "exp" else self.loss.link
-        with single_threaded_blas():
-            self._program.infer(
-                inputs, _LINKS[link], out, threads_for(None, self._work(len(inputs)))
-            )
-        if self.loss.link == "exp":
-            _kernels.exp(out, out)
-        return out
-
-    # ------------------------------------------------------------------ checks
-
-    def _work(self, rows: int) -> float:
-        return float(rows * self._program.work_per_row)
-
-    def _as_input(self, X: ArrayLike) -> NDArray[Any]:
-        return as_matrix(X, "X", dtype=self.dtype, columns=self.n_in)
-
-    def _as_weight(self, sample_weight: ArrayLike | None, rows: int) -> NDArray[Any] | None:
-        if sample_weight is None:
-            return None
-        weight = as_vector(sample_weight, "sample_weight", dtype=self.dtype, size=rows)
-        if weight.min() < 0 or not weight.sum(dtype=np.float64) > 0:
-            raise ValueError("sample_weight must be at least 0 and not all zero.")
-        return weight
-
-    def _as_data(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, learn: bool
-    ) -> Data:
-        inputs = self._as_input(X)
-        known = (self._targets.classes, self._targets.vector)
-        try:
-            labels, target = self._targets.encode(y, learn=learn)
-            check_same_rows(X=inputs, y=labels if target is None else target)
-            weight = self._as_weight(sample_weight, len(inputs))
-        except (TypeError, ValueError):
-            self._targets.classes, self._targets.vector = known
-            raise
-        return Data(inputs, labels, target, weight)
-
-    def _as_validation(self, validation: tuple[Any, ...] | None) -> tuple[Any, Any, Any] | None:
-        if validation is None:
-            return None
-        if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-            raise TypeError("validation_data must be a tuple (X, y) or (X, y, sample_weight).")
-        x, y, w = (*validation, None)[:3]
-        try:
-            self._as_data(x, y, w, learn=False)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"validation_data: {error}") from error
-        return x, y, w
-
-    def _split(
-        self,
-        inputs: NDArray[Any],
-        labels: NDArray[Any] | None,
-        target: NDArray[Any] | None,
-        weight: NDArray[Any] | None,
-        y: NDArray[Any],
-        fraction: float,
-        stratify: bool | None,
-    ) -> tuple[Any, ...]:
-        from dnncore.preprocessing import split_indices
-
-        check_real(fraction, "validation_split", minimum=0.0)
-        check_real(fraction, "validation_split", maximum=1.0, exclusive=True)
-        if stratify is None:
-            stratify = labels is not None or (
-                self.loss.targets == "binary" and self.n_out == 1
-            )  # fmt: skip
-        rest, held = split_indices(
-            y.ravel() if stratify else len(inputs), fraction, stratify=stratify, seed=self.seed
-        )
-        validation = (inputs[held], y[held], None if weight is None else weight[held])
-        return (
-            inputs[rest],
-            None if labels is None else labels[rest],
-            None if target is None else target[rest],
-            None if weight is None else weight[rest],
-            validation,
-        )
+        targets = self._targets if self._targets.classes is not None else self._targets.learn(y)
+        return prediction.scores(self, as_data(self.n_in, targets, X, y, sample_weight))
 
     # ------------------------------------------------------------------ files and copies
 
     def get_config(self) -> dict[str, Any]:
         """Describe the network in plain values: everything but the parameters."""
-        layers = []
-        for layer in self.layers:
-            fields = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
-            if callable(fields.get("weight_initializer")):
-                fields["weight_initializer"] = None
-            layers.append({"kind": type(layer).__name__, **fields})
         return {
             "n_in": self.n_in,
-            "layers": layers,
+            "layers": [layer.get_config() for layer in self.layers],
             "loss": self.loss.name,
             "loss_parameter": self.loss.parameter,
             "dtype": self.dtype.name,
@@ -637,15 +487,14 @@ class Network:
             If the description makes no network.
         """
         net = cls.__new__(cls)
-        layers = []
-        for fields in config["layers"]:
-            fields = dict(fields)
-            layers.append(_LAYERS[fields.pop("kind")](**fields))
-        loss = Loss(config["loss"], config["loss_parameter"])
-        net._describe(config["n_in"], layers, loss, config["dtype"], config["seed"])
-        net._targets.set_config(config["targets"])
-        net._allocate()
+        net._restore(config, [layer_from_config(layer) for layer in config["layers"]])
         return net
+
+    def _restore(self, config: dict[str, Any], layers: Iterable[Layer]) -> None:
+        loss = Loss(config["loss"], config["loss_parameter"])
+        self._describe(config["n_in"], layers, loss, config["dtype"], config["seed"])
+        self._targets.set_config(config["targets"])
+        self._allocate()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, atomically.
@@ -671,28 +520,22 @@ class Network:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        config = state["config"]
-        loss = Loss(config["loss"], config["loss_parameter"])
-        self._describe(config["n_in"], state["layers"], loss, config["dtype"], config["seed"])
-        self._targets.set_config(config["targets"])
-        self._allocate()
+        self._restore(state["config"], state["layers"])
         self._params[...] = state["params"]
-        self._state = state["state"]
+        self._state = None if state["state"] is None else state["state"].copy()
         self._epochs_seen = state["epochs_seen"]
         self._forward_step = state["forward_step"]
 
     def copy(self) -> Self:
         """Independent copy: parameters, classes and optimizer state."""
-        import copy
-
         return copy.deepcopy(self)
 
     # ------------------------------------------------------------------ in words
 
     def __repr__(self) -> str:
-        layers = ", ".join(_describe_layer(layer) for layer in self.layers)
+        loss = self.loss.name if self.loss == Loss(self.loss.name) else self.loss
         return (
-            f"Network({self.n_in}, [{layers}], loss={self.loss.name!r}, "
+            f"Network({self.n_in}, {list(self.layers)!r}, loss={loss!r}, "
             f"dtype={self.dtype.name!r}, seed={self.seed})"
         )
 
@@ -720,22 +563,3 @@ def _as_seed(seed: int | np.random.Generator | None) -> int:
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(2**63))
     return check_int(seed, "seed", minimum=0, maximum=2**64 - 1)
-
-
-def _r2(y: NDArray[Any], p: NDArray[Any], w: NDArray[Any]) -> float:
-    """Coefficient of determination, the mean over outputs; 0 for a constant target missed."""
-    mean = np.average(y, axis=0, weights=w)
-    left = np.average((y - p) ** 2, axis=0, weights=w)
-    spread = np.average((y - mean) ** 2, axis=0, weights=w)
-    safe = np.where(spread > 0, spread, 1.0)
-    return float(np.where(spread > 0, 1 - left / safe, np.where(left > 0, 0.0, 1.0)).mean())
-
-
-def _describe_layer(layer: Layer) -> str:
-    """The call that makes the layer, with what differs from the defaults."""
-    words = []
-    for i, f in enumerate(dataclasses.fields(layer)):
-        value = getattr(layer, f.name)
-        if i == 0 or value != f.default:
-            words.append(repr(value) if i < 2 else f"{f.name}={value!r}")
-    return f"{type(layer).__name__}({', '.join(words)})"

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dnncore._kernels import OPTIMIZERS as _KERNELS
-from dnncore._validation import check_choice, check_real
+from dnncore._validation import check_bool, check_choice, check_real
+from dnncore.program import aligned_zeros
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "as_optimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "OptimizerState",
+    "RMSprop",
+    "as_optimizer",
+]
 
 
 @dataclass(frozen=True)
@@ -26,18 +40,18 @@ class Optimizer:
     l2: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_real(self.learning_rate, "learning_rate", minimum=0.0)
-        check_real(self.l2, "l2", minimum=0.0)
+        self._check("learning_rate")
+        self._check("l2")
+
+    def _check(self, name: str, *, positive: bool = False, below: float | None = None) -> None:
+        value = check_real(getattr(self, name), name, minimum=0.0, exclusive=positive)
+        check_real(value, name, maximum=below, exclusive=True)
+        object.__setattr__(self, name, value)  # a plain float; frozen for everyone else
 
     @property
     def kernel(self) -> str:
         """Name of the kernel in ``dnncore.kernels.OPTIMIZERS``."""
         raise NotImplementedError
-
-    @property
-    def moments(self) -> int:
-        """Number of arrays of state, each as large as the parameters."""
-        return _KERNELS[self.kernel][1]
 
     def settings(self) -> tuple[int, float, float, float, float, float, float]:
         """``(id, lr, l2, decay, beta1, beta2, eps)`` as the engine takes them."""
@@ -68,8 +82,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_real(self.momentum, "momentum", minimum=0.0)
-        check_real(self.momentum, "momentum", maximum=1.0, exclusive=True)
+        self._check("momentum", below=1.0)
+        check_bool(self.nesterov, "nesterov")
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov needs momentum; set e.g. momentum=0.9.")
 
@@ -107,8 +121,8 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_decay_rate(self.rho, "rho")
-        check_real(self.eps, "eps", minimum=0.0, exclusive=True)
+        self._check("rho", below=1.0)
+        self._check("eps", positive=True)
 
     @property
     def kernel(self) -> str:
@@ -146,9 +160,9 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_decay_rate(self.beta1, "beta1")
-        _check_decay_rate(self.beta2, "beta2")
-        check_real(self.eps, "eps", minimum=0.0, exclusive=True)
+        self._check("beta1", below=1.0)
+        self._check("beta2", below=1.0)
+        self._check("eps", positive=True)
 
     @property
     def kernel(self) -> str:
@@ -179,7 +193,7 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_real(self.weight_decay, "weight_decay", minimum=0.0)
+        self._check("weight_decay")
 
     @property
     def kernel(self) -> str:
@@ -188,11 +202,6 @@ class AdamW(Adam):
 
     def _more(self) -> tuple[float, float, float, float]:
         return self.weight_decay, self.beta1, self.beta2, self.eps
-
-
-def _check_decay_rate(value: float, name: str) -> None:
-    check_real(value, name, minimum=0.0)
-    check_real(value, name, maximum=1.0, exclusive=True)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -212,6 +221,47 @@ def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
     ValueError
         For an unknown name.
     """
-    if isinstance(optimizer, Optimizer):
+    if isinstance(optimizer, Optimizer) and type(optimizer) is not Optimizer:
         return optimizer
     return OPTIMIZERS[check_choice(optimizer, "optimizer", OPTIMIZERS)]()
+
+
+@dataclass
+class OptimizerState:
+    """What an optimizer carries from step to step.
+
+    Attributes
+    ----------
+    kernel : str
+        Kernel that the moments belong to.
+    moments : list of ndarray
+        Laid out as the parameters.
+    step : int
+        Steps made so far.
+    """
+
+    kernel: str
+    moments: list[NDArray[Any]]
+    step: int = 0
+
+    @classmethod
+    def start(cls, kernel: str, n: int, dtype: np.dtype[Any]) -> OptimizerState:
+        """State before the first step: moments of zero, as many as the kernel has."""
+        return cls(kernel, [aligned_zeros(n, dtype) for _ in range(_KERNELS[kernel][1])])
+
+    def copy(self) -> OptimizerState:
+        """Independent copy, its moments aligned as the engine likes them."""
+        copies = [aligned_zeros(moment.size, moment.dtype) for moment in self.moments]
+        for copy, moment in zip(copies, self.moments, strict=True):
+            copy[...] = moment
+        return OptimizerState(self.kernel, copies, self.step)
+
+    @property
+    def first(self) -> NDArray[Any] | None:
+        """First of the moments."""
+        return self.moments[0] if self.moments else None
+
+    @property
+    def second(self) -> NDArray[Any] | None:
+        """Second of the moments."""
+        return self.moments[1] if len(self.moments) > 1 else None

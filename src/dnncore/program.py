@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from dnncore._kernels import ACTIVATIONS
 from dnncore._validation import INT_MAX
 from dnncore.layers import Dense, Dropout, Layer
+
+if TYPE_CHECKING:
+    from dnncore._engine import DenseFields, DropoutFields
 
 __all__ = ["Parameter", "aligned_zeros", "parameters_of", "operations_of", "widths_of"]
 
@@ -84,25 +87,35 @@ def parameters_of(n_in: int, layers: Sequence[Layer]) -> list[Parameter]:
 
 def operations_of(
     layers: Sequence[Layer], parameters: Sequence[Parameter]
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[DenseFields | DropoutFields]:
     """List the engine's operations; see ``_engine.Program``."""
     places = {p.name: p.offset for p in parameters}
-    operations: list[dict[str, Any]] = []
+    operations: list[DenseFields | DropoutFields] = []
     for i, layer in enumerate(layers):
-        operation: dict[str, Any] = {"source": i, "target": i + 1}
         if isinstance(layer, Dense):
-            operation |= {
-                "kind": "dense",
-                "activation": ACTIVATIONS[layer.activation],
-                "trainable": layer.trainable,
-                "weight": places[f"layers.{i}.weight"],
-                "bias": places.get(f"layers.{i}.bias", -1),
-            }
+            operations.append(
+                {
+                    "kind": "dense",
+                    "source": i,
+                    "target": i + 1,
+                    "activation": ACTIVATIONS[layer.activation],
+                    "trainable": layer.trainable,
+                    "weight": places[f"layers.{i}.weight"],
+                    "bias": places.get(f"layers.{i}.bias", -1),
+                }
+            )
         elif isinstance(layer, Dropout):
-            operation |= {"kind": "dropout", "rate": float(layer.rate), "stream": i}
+            operations.append(
+                {
+                    "kind": "dropout",
+                    "source": i,
+                    "target": i + 1,
+                    "rate": layer.rate,
+                    "stream": i,
+                }
+            )
         else:
             raise TypeError(f"unknown layer {layer!r}")
-        operations.append(operation)
     return operations
 
 

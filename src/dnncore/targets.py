@@ -6,22 +6,33 @@ Class labels may be of any dtype: strings, booleans, integers with gaps. They ar
 
 from __future__ import annotations
 
+import copy
+import numbers
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dnncore._validation import as_matrix, as_vector, check_finite
+from dnncore._validation import as_array, as_matrix, as_vector, check_bool, check_finite
 from dnncore.losses import Loss
 
-__all__ = ["Targets"]
+__all__ = ["Targets", "as_labels"]
 
 Encoded = tuple[NDArray[Any] | None, NDArray[Any] | None]
 """``(labels of int32, None)`` or ``(None, matrix)``."""
 
+PROBABILITY_TOLERANCE = 1e-3
+"""How far rows of probabilities may be from summing to 1: float16's rounding, and no more."""
+
+LABEL_KINDS = (
+    *("str", "bytes", "bool", "float16", "float32", "float64"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
+"""dtypes of classes in a network's description."""
+
 
 class Targets:
-    """Translates targets to and from the engine's form, and remembers how.
+    """Translates targets to and from the engine's form; ``learn`` gives one that knows more.
 
     Parameters
     ----------
@@ -67,15 +78,39 @@ class Targets:
 
     # ------------------------------------------------------------------ into the engine
 
-    def encode(self, y: ArrayLike, *, learn: bool) -> Encoded:
+    def learn(self, y: ArrayLike) -> Targets:
+        """Take over the classes and the dimension of `y`, unless classes are known already.
+
+        Parameters
+        ----------
+        y : array_like of shape (rows,) or (rows, n_out)
+            Labels, one-hot rows, or values.
+
+        Returns
+        -------
+        Targets
+            One that can encode `y`; this one stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a wrong shape, or labels that do not fit the outputs.
+        """
+        array = self._as_targets(y)
+        known = copy.copy(self)
+        if not self.is_classification:
+            known.vector = array.ndim == 1
+        elif self.classes is None and array.ndim == 1 and not self._is_soft(array):
+            known.classes = self._classes_of(array)
+        return known
+
+    def encode(self, y: ArrayLike) -> Encoded:
         """Turn targets into labels 0..k-1 or into a matrix of the network's dtype.
 
         Parameters
         ----------
         y : array_like of shape (rows,) or (rows, n_out)
             Labels, one-hot rows, or values.
-        learn : bool
-            Whether classes not yet known may be learnt from `y`.
 
         Returns
         -------
@@ -87,27 +122,51 @@ class Targets:
         TypeError, ValueError
             For a wrong shape, values that are not finite, or labels outside the classes.
         """
-        array = np.asarray(y)
-        if array.ndim == 0 or array.shape[0] == 0:
-            raise ValueError(f"y must have at least one row; got shape {array.shape}.")
-        if array.ndim > 2:
-            raise ValueError(f"y must be 1-D or 2-D; got shape {array.shape}.")
-        if array.ndim == 2 and array.shape[1] == 1 and self._single_labels:
-            array = array[:, 0]
+        array = self._as_targets(y)
         if array.ndim == 1 and self._single_labels:
-            return self._encode_labels(array, learn)
-        if self.n_out > 1 and array.ndim == 1:
-            raise ValueError(
-                f"y must have shape (rows, {self.n_out}), one column per output; "
-                f"got {array.shape}."
-            )
-        if learn and not self.is_classification:
-            self.vector = array.ndim == 1
+            if self._is_soft(array):
+                return None, as_vector(array, "y", dtype=self.dtype)[:, None]
+            if self.classes is None:
+                raise ValueError("The network has not seen labels yet; call fit first.")
+            codes = self._codes(array, self.classes)
+            if self.loss.targets == "labels":
+                return codes, None
+            return None, codes.astype(self.dtype)[:, None]
         matrix = as_matrix(
             array if array.ndim == 2 else array[:, None], "y", dtype=self.dtype, columns=self.n_out
         )
         self._check_range(matrix)
         return None, matrix
+
+    def strata(
+        self, labels: NDArray[Any] | None, target: NDArray[Any] | None
+    ) -> NDArray[Any] | None:
+        """Class of each encoded row, by which a split can be stratified; None if there is none."""
+        if labels is not None or target is None:
+            return labels
+        if self.loss.targets == "labels":
+            codes: NDArray[np.intp] = target.argmax(axis=1)
+            return codes
+        if self.loss.targets == "binary" and self.n_out == 1 and np.isin(target, (0, 1)).all():
+            return target[:, 0].astype(np.int32)
+        return None
+
+    def _as_targets(self, y: ArrayLike) -> NDArray[Any]:
+        """Return `y` as a vector or a matrix; single labels as a vector of a plain dtype."""
+        array = as_array(y, "y")
+        if array.ndim not in (1, 2):
+            raise ValueError(f"y must be 1-D or 2-D; got shape {array.shape}.")
+        if array.shape[0] == 0:
+            raise ValueError(f"y must have at least one row; got shape {array.shape}.")
+        if self._single_labels:
+            if array.ndim == 2 and array.shape[1] == 1:
+                array = array[:, 0]
+            return as_labels(array) if array.ndim == 1 else array
+        if self.n_out > 1 and array.ndim == 1:
+            raise ValueError(
+                f"y must have shape (rows, {self.n_out}), one column per output; got {array.shape}."
+            )
+        return array
 
     def _check_range(self, matrix: NDArray[Any]) -> None:
         if self.is_classification and (matrix.min() < 0 or matrix.max() > 1):
@@ -115,39 +174,36 @@ class Targets:
                 f"y as a matrix must hold probabilities in [0, 1] for {self.loss.name}; "
                 f"got values from {matrix.min():g} to {matrix.max():g}."
             )
+        if self.loss.targets == "labels":
+            wrong = np.abs(matrix.sum(axis=1, dtype=np.float64) - 1) > PROBABILITY_TOLERANCE
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise ValueError(
+                    f"y as a matrix must hold one-hot rows, or probabilities that sum to 1; row "
+                    f"{row} sums to {matrix[row].sum():g}. For several labels a row use loss "
+                    "'binary_cross_entropy'."
+                )
         if self.loss.name == "poisson" and matrix.min() < 0:
             raise ValueError(f"poisson needs y >= 0; got {matrix.min():g}.")
 
-    def _encode_labels(self, y: NDArray[Any], learn: bool) -> Encoded:
-        if y.dtype.kind == "f":
-            check_finite(y, "y")
-            soft = self.loss.targets == "binary" and not np.isin(y, (0.0, 1.0)).all()
-            if soft and y.min() >= 0 and y.max() <= 1 and self.classes is None:
-                return None, as_vector(y, "y", dtype=self.dtype)[:, None]
-        elif y.dtype.kind in "cMmV":
-            raise TypeError(f"y must hold labels (numbers, booleans or text); got {y.dtype}.")
-        if self.classes is None:
-            if not learn:
-                raise ValueError("The network has not seen labels yet; call fit first.")
-            self.classes = self._learn_classes(y)
-        codes = self._codes(y, self.classes)
-        if self.loss.targets == "labels":
-            return codes, None
-        return None, codes.astype(self.dtype)[:, None]
+    def _is_soft(self, y: NDArray[Any]) -> bool:
+        """Whether `y` holds probabilities of the second class rather than labels."""
+        if self.loss.targets != "binary" or y.dtype.kind != "f":
+            return False
+        if self.classes is not None and (
+            self.classes.dtype.kind not in "iufb" or self.classes.tolist() != [0, 1]
+        ):
+            return False
+        return bool(y.min() >= 0 and y.max() <= 1 and not np.isin(y, (0.0, 1.0)).all())
 
-    def _learn_classes(self, y: NDArray[Any]) -> NDArray[Any]:
-        try:
-            found = np.unique(y)
-        except TypeError as error:
-            raise TypeError(
-                "y mixes labels that cannot be compared, such as text and numbers or None; "
-                "make them all of one kind."
-            ) from error
-        k = self._n_classes
+    def _classes_of(self, y: NDArray[Any]) -> NDArray[Any]:
+        found, k = np.unique(y), self._n_classes
         if found.dtype.kind in "iuf" and found[0] >= 0 and found[-1] < k:
-            numbers = np.arange(k).astype(found.dtype)
-            if np.isin(found, numbers).all():
-                return numbers  # labels that are already numbers of outputs keep their meaning
+            # Labels that are numbers of outputs keep their meaning, whether all occur or not.
+            outputs = np.arange(k)
+            if np.isin(found, outputs).all():
+                same = outputs.astype(found.dtype)  # int8 does not hold 200 classes
+                return same if (same == outputs).all() else outputs
         if found.dtype.kind == "b" and k == 2:
             return np.array([False, True])
         if len(found) != k:
@@ -158,13 +214,10 @@ class Targets:
         return found
 
     def _codes(self, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
-        try:
-            at = np.searchsorted(classes, y)
-        except TypeError as error:
-            raise TypeError(
-                f"y has dtype {y.dtype}, but the classes are {_shorten(classes)}."
-            ) from error
-        at = np.minimum(at, len(classes) - 1)
+        kinds = {y.dtype.kind, classes.dtype.kind}
+        if len(kinds) > 1 and kinds & {"S", "U"}:
+            raise TypeError(f"y has dtype {y.dtype}, but the classes are {_shorten(classes)}.")
+        at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
         wrong = classes[at] != y
         if np.any(wrong):
             unknown = np.unique(y[wrong])
@@ -179,13 +232,13 @@ class Targets:
     def decode(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Turn the engine's predictions (after the link) into labels or values."""
         if self.loss.targets == "labels":
-            codes = outputs.argmax(axis=1)
+            codes: NDArray[np.intp] = outputs.argmax(axis=1)
             return codes if self.classes is None else self.classes[codes]
         if self.loss.targets == "binary":
             positive = outputs > 0.5
             if self.n_out > 1:
-                return positive.astype(np.int64)
-            codes = positive[:, 0].astype(np.int64)
+                return positive.astype(np.intp)
+            codes = positive[:, 0].astype(np.intp)
             return codes if self.classes is None else self.classes[codes]
         return outputs[:, 0] if self.vector and self.n_out == 1 else outputs
 
@@ -195,36 +248,66 @@ class Targets:
         """Describe what was learnt, in plain values."""
         if self.classes is None:
             return {"classes": None, "classes_dtype": None, "vector": self.vector}
-        kind = "str" if self.classes.dtype.kind in "UTO" else self.classes.dtype.name
-        return {
-            "classes": [c.item() if hasattr(c, "item") else c for c in self.classes],
-            "classes_dtype": kind,
-            "vector": self.vector,
-        }
+        kind = {"U": "str", "S": "bytes"}.get(self.classes.dtype.kind, self.classes.dtype.name)
+        classes = np.char.decode(self.classes, "latin-1") if kind == "bytes" else self.classes
+        return {"classes": classes.tolist(), "classes_dtype": kind, "vector": self.vector}
 
     def set_config(self, config: dict[str, Any]) -> None:
         """Restore what ``get_config`` described.
 
         Raises
         ------
-        ValueError
-            If classes do not fit the outputs.
+        KeyError, TypeError, ValueError
+            If it is no such description, or classes do not fit the outputs.
         """
-        self.vector = bool(config["vector"])
+        self.vector = check_bool(config["vector"], "vector")
+        self.classes = None
         if config["classes"] is None:
-            self.classes = None
             return
-        kinds = {"str": np.str_, "bool": np.bool_}
-        name = config["classes_dtype"]
-        if name not in (*kinds, *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)),
-                        "float16", "float32", "float64"):  # fmt: skip
-            raise ValueError(f"unknown dtype of classes {name!r}")
-        classes = np.array(config["classes"], dtype=kinds.get(name, name))
+        kind = config["classes_dtype"]
+        if kind not in LABEL_KINDS:
+            raise ValueError(f"unknown dtype of classes {kind!r}")
+        classes = np.array(config["classes"], dtype="str" if kind == "bytes" else kind)
+        if kind == "bytes":
+            classes = np.char.encode(classes, "latin-1")
         if classes.shape != (self._n_classes,) or not self.is_classification:
             raise ValueError(f"{classes.size} classes for {self._n_classes}")
+        if not (classes[:-1] < classes[1:]).all():
+            raise ValueError("classes must be sorted and different")
         self.classes = classes
 
 
+def as_labels(y: NDArray[Any]) -> NDArray[Any]:
+    """Return labels in a dtype that sorts and compares: text, bytes, booleans or numbers.
+
+    Parameters
+    ----------
+    y : ndarray of shape (rows,)
+        Labels of any dtype; those of dtype object may be all text or all numbers.
+
+    Raises
+    ------
+    TypeError
+        For labels of mixed or other kinds, such as dates or None.
+    ValueError
+        For NaN and infinity.
+    """
+    if y.dtype.kind in "OT":
+        values = y.tolist()
+        if any(all(isinstance(v, kind) for v in values) for kind in (str, bytes, numbers.Real)):
+            y = np.array(values)
+    if y.dtype.kind not in "biufSU" or y.ndim != 1:
+        raise TypeError(
+            "y must hold labels of one kind: text, numbers or booleans. This one has dtype "
+            f"{y.dtype}; mixed kinds and None cannot be put in order."
+        )
+    if y.dtype.kind == "f":
+        check_finite(y, "y")
+        if y.dtype.itemsize > 8:
+            y = y.astype(np.float64)
+    return y
+
+
 def _shorten(values: NDArray[Any], most: int = 10) -> str:
-    listed = ", ".join(repr(v.item() if hasattr(v, "item") else v) for v in values[:most])
+    listed = ", ".join(map(repr, values[:most].tolist()))
     return listed + (f", ... ({len(values)} in all)" if len(values) > most else "")

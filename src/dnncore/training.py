@@ -1,25 +1,30 @@
-"""The loop over epochs: slices of the engine's work, with Python in between."""
+"""Training: slices of the engine's work with Python in between, and what stops it safely."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dnncore._blas_threads import single_threaded_blas
 from dnncore._engine import Data
 from dnncore._kernels import all_finite
+from dnncore._threads import threads_for
 from dnncore.callbacks import Callback
 from dnncore.exceptions import DivergenceError
-from dnncore.optimizers import Optimizer
+from dnncore.optimizers import Optimizer, OptimizerState
+from dnncore.prediction import scores
 
 if TYPE_CHECKING:
     from dnncore.network import Network
 
-__all__ = ["History", "train"]
+__all__ = ["History", "LastFinite", "exclusive", "step", "train", "train_step"]
 
 SLICE_SECONDS = 0.05
 """How long the engine runs before it returns to Python for Ctrl-C, progress and callbacks."""
@@ -49,10 +54,77 @@ class History:
         return f"History({epochs} epochs; last: {last})"
 
 
+class LastFinite:
+    """A copy of a network's parameters, made while they were finite.
+
+    Parameters
+    ----------
+    params : ndarray of shape (n_params,)
+        The parameters, which are watched.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite to begin with.
+    """
+
+    def __init__(self, params: NDArray[Any]) -> None:
+        self.params = params
+        self._copy = np.empty_like(params)
+        self._time = -math.inf
+        self.keep()
+
+    def keep(self) -> bool:
+        """Copy the parameters, unless the copy is younger than a slice; say whether it did.
+
+        Raises
+        ------
+        ValueError
+            If they are not finite, because somebody else has written to them.
+        """
+        now = time.perf_counter()
+        if now - self._time < SLICE_SECONDS:
+            return False
+        if not all_finite(self.params):
+            raise ValueError(
+                "net.params holds values that are not finite; call net.initialize() or write "
+                "finite ones."
+            )
+        np.copyto(self._copy, self.params)
+        self._time = now
+        return True
+
+    def restore(self) -> float:
+        """Go back to the copy if the parameters are not finite; returns its largest magnitude."""
+        if not all_finite(self.params):
+            np.copyto(self.params, self._copy)
+        return float(np.abs(self._copy).max())
+
+
+@contextmanager
+def exclusive(network: Network) -> Iterator[None]:
+    """Let one thread at a time train a network, with BLAS held at one thread.
+
+    Raises
+    ------
+    RuntimeError
+        If another thread is training it.
+    """
+    if not network._lock.acquire(blocking=False):
+        raise RuntimeError(
+            "This network is being trained by another thread; wait for it, or train a net.copy()."
+        )
+    try:
+        with single_threaded_blas():
+            yield
+    finally:
+        network._lock.release()
+
+
 def train(
     network: Network,
     data: Data,
-    validation: tuple[Any, Any, Any] | None,
+    validation: Data | None,
     *,
     epochs: int,
     batch_size: int,
@@ -63,13 +135,13 @@ def train(
 ) -> History:
     """Train a network on validated data; see ``Network.fit``."""
     history = History()
-    program, state = network._program, network._optimizer_state(optimizer)
-    settings = optimizer.settings()
+    program, settings = network._program, optimizer.settings()
     order = np.empty(data.rows, np.int64) if shuffle else None
-    safe = network.params.copy()
-    network.stop_training = False
     begun: list[Callback] = []
-    with single_threaded_blas():
+    with exclusive(network):
+        state = network._optimizer_state(optimizer)
+        last = LastFinite(network.params)
+        network.stop_training = False
         try:
             for callback in callbacks:
                 begun.append(callback)
@@ -88,9 +160,11 @@ def train(
                     )  # fmt: skip
                     loss_sum += loss
                     weight_sum += weight
-                    if not finite or not all_finite(network.params):
-                        _diverged(network, safe, epoch, start // batch_size, optimizer)
-                    np.copyto(safe, network.params)
+                    if not finite:
+                        _diverged(network, last, optimizer, epoch, start // batch_size)
+                    if not all(map(all_finite, (network.params, *state.moments))):
+                        _diverged(network, last, optimizer, epoch, (start - 1) // batch_size)
+                    last.keep()
                     for callback in callbacks:
                         callback.on_progress(
                             network, epoch, start / data.rows, _mean(loss_sum, weight_sum)
@@ -98,9 +172,8 @@ def train(
                 network._epochs_seen += 1
                 logs = {"loss": _mean(loss_sum, weight_sum)}
                 if validation is not None:
-                    x, y, w = validation
-                    scores = network.evaluate(x, y, sample_weight=w)
-                    logs.update({f"val_{name}": value for name, value in scores.items()})
+                    found = scores(network, validation)
+                    logs.update({f"val_{name}": value for name, value in found.items()})
                 logs["time"] = time.perf_counter() - began
                 history.append(logs)
                 for callback in callbacks:
@@ -113,23 +186,63 @@ def train(
     return history
 
 
+def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
+    """One step on validated data; see ``Network.train_step``."""
+    threads = threads_for(None, 3.0 * data.rows * network._program.work_per_row)
+    with exclusive(network):
+        state, last = _prepare(network, optimizer)
+        _, state.step, loss, weight, finite = network._program.run(
+            data, None, 0, data.rows, state.step, math.inf, optimizer.settings(),
+            state.first, state.second, threads,
+        )  # fmt: skip
+        if not finite:
+            _diverged(network, last, optimizer, None, state.step)
+        if not all_finite(network.params):
+            _diverged(network, last, optimizer, None, state.step - 1)
+    return _mean(loss, weight)
+
+
+def step(network: Network, optimizer: Optimizer) -> None:
+    """One update from the network's gradients; see ``Network.step``."""
+    with exclusive(network):
+        state, last = _prepare(network, optimizer)
+        if not all_finite(network.grads):
+            _diverged(network, last, optimizer, None, state.step)
+        state.step += 1
+        network._program.step(
+            network.grads, state.step, optimizer.settings(), state.first, state.second
+        )
+        if not all_finite(network.params):
+            _diverged(network, last, optimizer, None, state.step - 1)
+
+
+def _prepare(network: Network, optimizer: Optimizer) -> tuple[OptimizerState, LastFinite]:
+    """State and copy for a single step; the moments are looked at as seldom as copies are made."""
+    state = network._optimizer_state(optimizer)
+    if network._last_finite is None:
+        network._last_finite = LastFinite(network.params)
+    last = network._last_finite
+    if last.keep() and not all(map(all_finite, state.moments)):
+        _diverged(network, last, optimizer, None, state.step - 1)
+    return state, last
+
+
 def _mean(loss_sum: float, weight_sum: float) -> float:
     return loss_sum / weight_sum if weight_sum > 0 else 0.0
 
 
 def _diverged(
-    network: Network, safe: Any, epoch: int, batch: int, optimizer: Optimizer
-) -> None:  # fmt: skip
-    largest = float(np.abs(safe).max())
-    if not all_finite(network.params):
-        np.copyto(network.params, safe)
+    network: Network, last: LastFinite, optimizer: Optimizer, epoch: int | None, step: int
+) -> NoReturn:
+    """Go back to finite parameters and say what happened; ``epoch`` and ``step`` count from 0."""
+    largest = last.restore()
     network.reset_optimizer()
+    where = f"step {step + 1}" if epoch is None else f"epoch {epoch + 1}, step {step + 1}"
     raise DivergenceError(
-        f"Training diverged in epoch {epoch + 1}, step {batch + 1}: the loss is no longer a "
-        f"finite number (largest parameter before: {largest:.3g}). The network keeps its last "
-        f"finite parameters. Try a smaller learning_rate (it was "
-        f"{optimizer.learning_rate:g}), standardised inputs (and targets, for regression), or "
-        "dtype='float64'.",
-        epoch=epoch + 1,
-        step=batch + 1,
+        f"Training diverged in {where}: the loss, a gradient or a parameter is no longer a finite "
+        f"number (largest parameter before: {largest:.3g}). The network keeps its last finite "
+        f"parameters. Try a smaller learning_rate (it was {optimizer.learning_rate:g}), "
+        "standardised inputs (and targets, for regression), or dtype='float64'.",
+        epoch=0 if epoch is None else epoch + 1,
+        step=step + 1,
     )

@@ -1,0 +1,95 @@
+from typing import Any, Final, Literal, TypedDict, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_THREADS: Final[int]
+
+Settings = tuple[int, float, float, float, float, float, float]
+"""``(id, lr, l2, decay, beta1, beta2, eps)`` of an optimizer."""
+
+class DenseFields(TypedDict):
+    kind: Literal["dense"]
+    source: int
+    target: int
+    activation: int
+    trainable: bool
+    weight: int
+    bias: int
+
+class DropoutFields(TypedDict):
+    kind: Literal["dropout"]
+    source: int
+    target: int
+    rate: float
+    stream: int
+
+@final
+class Data:
+    @property
+    def rows(self) -> int: ...
+    @property
+    def x(self) -> NDArray[Any]: ...
+    @property
+    def labels(self) -> NDArray[np.int32] | None: ...
+    @property
+    def target(self) -> NDArray[Any] | None: ...
+    @property
+    def weight(self) -> NDArray[Any] | None: ...
+    def __init__(
+        self,
+        x: NDArray[Any],
+        labels: NDArray[np.int32] | None,
+        target: NDArray[Any] | None,
+        weight: NDArray[Any] | None,
+    ) -> None: ...
+
+@final
+class Program:
+    @property
+    def params(self) -> NDArray[Any]: ...
+    @property
+    def rows_kept(self) -> int: ...
+    @property
+    def work_per_row(self) -> int: ...
+    def __new__(
+        cls,
+        params: NDArray[Any],
+        widths: list[int],
+        operations: list[DenseFields | DropoutFields],
+        loss: int,
+        loss_parameter: float,
+        seed: int,
+    ) -> Program: ...
+    def run(
+        self,
+        data: Data,
+        order: NDArray[np.int64] | None,
+        start: int,
+        batch_size: int,
+        step: int,
+        seconds: float,
+        optimizer: Settings,
+        s1: NDArray[Any] | None,
+        s2: NDArray[Any] | None,
+        threads: int,
+    ) -> tuple[int, int, float, float, bool]: ...
+    def forward(self, x: NDArray[Any], step: int, threads: int) -> NDArray[Any]: ...
+    def backward(
+        self, d_out: NDArray[Any], grads: NDArray[Any], step: int, threads: int
+    ) -> NDArray[Any]: ...
+    def step(
+        self,
+        grads: NDArray[Any],
+        step: int,
+        optimizer: Settings,
+        s1: NDArray[Any] | None,
+        s2: NDArray[Any] | None,
+    ) -> None: ...
+    def infer(
+        self, x: NDArray[Any], link: int, out: NDArray[Any], threads: int
+    ) -> NDArray[Any]: ...
+    def evaluate(self, data: Data, threads: int) -> tuple[float, float]: ...
+    def workspace_bytes(self, rows: int, threads: int) -> int: ...
+    def paths(self, rows: int) -> list[Literal["own", "blas"]]: ...
+    def shuffled(self, n: int, epoch: int, out: NDArray[np.int64]) -> None: ...

@@ -1,0 +1,146 @@
+"""Predictions and scores, a chunk of rows at a time: memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dnncore import _kernels
+from dnncore._blas_threads import single_threaded_blas
+from dnncore._engine import Data
+from dnncore._threads import threads_for
+from dnncore._validation import as_contiguous, check_matrix
+
+if TYPE_CHECKING:
+    from dnncore.network import Network
+
+__all__ = ["predict", "predict_proba", "scores"]
+
+CHUNK_ELEMENTS = 1 << 20
+"""Elements of the widest of a chunk's inputs and outputs."""
+
+ENGINE_ROWS = 256
+"""Rows that the engine sends through the layers at a time."""
+
+
+def predict(network: Network, X: ArrayLike) -> NDArray[Any]:
+    """Labels or values; see ``Network.predict``."""
+    return _collect(network, X, network._targets.decode)
+
+
+def predict_proba(network: Network, X: ArrayLike) -> NDArray[Any]:
+    """Probabilities of the classes; see ``Network.predict_proba``.
+
+    Raises
+    ------
+    ValueError
+        If the loss is none for classification.
+    """
+    loss = network.loss
+    if not network._targets.is_classification:
+        raise ValueError(f"predict_proba needs a cross-entropy loss; this is {loss.name}.")
+    single = loss.targets == "binary" and network.n_out == 1
+    return _collect(network, X, _both_classes if single else _as_they_are)
+
+
+def scores(network: Network, data: Data) -> dict[str, float]:
+    """Loss, and accuracy or R2, of checked examples; see ``Network.evaluate``."""
+    threads = threads_for(None, float(data.rows) * network._program.work_per_row)
+    with single_threaded_blas():
+        loss, weight = network._program.evaluate(data, threads)
+        result = {"loss": float(loss / weight) if weight > 0 else 0.0}
+        with np.errstate(over="ignore", invalid="ignore"):
+            if network._targets.is_classification or data.target is None:
+                result["accuracy"] = _accuracy(network, data)
+            else:
+                result["r2"] = _r2(network, data, data.target)
+    return result
+
+
+def _collect(
+    network: Network, X: ArrayLike, finish: Callable[[NDArray[Any]], NDArray[Any]]
+) -> NDArray[Any]:
+    """Put into one array what ``finish`` makes of each chunk's outputs."""
+    inputs = check_matrix(X, "X", network.n_in)
+    result = np.empty(0)
+    with single_threaded_blas():
+        for rows in _chunks(network, len(inputs)):
+            chunk = as_contiguous(inputs[rows], network.dtype, "X", rows.start)
+            part = finish(_outputs(network, chunk))
+            if len(part) == len(inputs):
+                return part
+            if rows.start == 0:
+                result = np.empty((len(inputs), *part.shape[1:]), part.dtype)
+            result[rows] = part
+    return result
+
+
+def _chunks(network: Network, rows: int) -> Iterator[slice]:
+    # Whole multiples of the engine's own chunks, so that the bits do not depend on these.
+    height = CHUNK_ELEMENTS // max(network.n_in, network.n_out)
+    height = max(1, height // ENGINE_ROWS) * ENGINE_ROWS
+    for first in range(0, rows, height):
+        yield slice(first, min(first + height, rows))
+
+
+def _outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Compute outputs after the loss's link."""
+    out = np.empty((len(inputs), network.n_out), network.dtype)
+    link = network.loss.link
+    activation = _kernels.ACTIVATIONS["identity" if link == "exp" else link]
+    threads = threads_for(None, float(len(inputs)) * network._program.work_per_row)
+    network._program.infer(inputs, activation, out, threads)
+    if link == "exp":
+        _kernels.exp(out, out)
+    return out
+
+
+def _as_they_are(out: NDArray[Any]) -> NDArray[Any]:
+    return out
+
+
+def _both_classes(out: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([1 - out, out], axis=1)
+
+
+def _accuracy(network: Network, data: Data) -> float:
+    hits = total = 0.0
+    for rows in _chunks(network, data.rows):
+        out = _outputs(network, data.x[rows])
+        if data.labels is not None:
+            hit = out.argmax(axis=1) == data.labels[rows]
+        elif data.target is not None and network.loss.targets == "labels":
+            hit = out.argmax(axis=1) == data.target[rows].argmax(axis=1)
+        elif data.target is not None:
+            hit = ((out > 0.5) == (data.target[rows] > 0.5)).all(axis=1)
+        weight = _weights(data, rows)
+        hits += float(hit @ weight)
+        total += float(weight.sum())
+    return hits / total
+
+
+def _r2(network: Network, data: Data, target: NDArray[Any]) -> float:
+    """Coefficient of determination, the mean over outputs; 0 for a constant target missed."""
+    mean = left = spread = np.zeros(network.n_out)
+    total = 0.0
+    for rows in _chunks(network, data.rows):
+        weight = _weights(data, rows)
+        mean = mean + weight @ target[rows].astype(np.float64)
+        total += float(weight.sum())
+    mean = mean / total
+    for rows in _chunks(network, data.rows):
+        weight, y = _weights(data, rows), target[rows].astype(np.float64)
+        left = left + weight @ (y - _outputs(network, data.x[rows])) ** 2
+        spread = spread + weight @ (y - mean) ** 2
+    safe = np.where(spread > 0, spread, 1.0)
+    return float(np.where(spread > 0, 1 - left / safe, np.where(left > 0, 0.0, 1.0)).mean())
+
+
+def _weights(data: Data, rows: slice) -> NDArray[np.float64]:
+    if data.weight is None:
+        return np.ones(rows.stop - rows.start)
+    weight: NDArray[np.float64] = data.weight[rows].astype(np.float64)
+    return weight
