@@ -129,9 +129,10 @@ static inline dnn_real dnn_sigmoid(dnn_real x) {
     return x < R(0) ? e * s : s;
 }
 
-/* log(1 + e) for 0 <= e <= 1, as 2 artanh(e / (2 + e)): a series in s^2 <= 1/9. */
+/* log(1 + e) for 0 <= e <= 1, as 2 artanh(d / 2) with d = 2 e / (2 + e): a series in d^2 / 4,
+ * at most 1/9. Halving e itself would lose the last bit of a subnormal. */
 static inline dnn_real dnn_log1p_unit(dnn_real e) {
-    dnn_real s = e / (R(2) + e), t = s * s;
+    dnn_real d = e / (R(1) + R(0.5) * e), t = R(0.25) * d * d;
 #ifdef DNN_FLOAT64
     dnn_real p = 1.0 / 35;
     p = p * t + 1.0 / 33;
@@ -153,7 +154,7 @@ static inline dnn_real dnn_log1p_unit(dnn_real e) {
     p = p * t + R(1.0 / 7);
     p = p * t + R(1.0 / 5);
     p = p * t + R(1.0 / 3);
-    return R(2) * (s + s * t * p);
+    return d + d * t * p;
 }
 
 /* log(1 + e^x) */
@@ -161,7 +162,8 @@ static inline dnn_real dnn_softplus(dnn_real x) {
     return (x < R(0) ? R(0) : x) + dnn_log1p_unit(dnn_exp(-DNN_FABS(x)));
 }
 
-/* |x| < 1: x + x p(x^2). Beyond: 1 - exp(-l), l a polynomial for -log(erfc |x|). */
+/* |x| < 1: x + x p(x^2). Beyond: 1 - exp(-(x^2 + l)), l a polynomial for -log(erfc |x|) - x^2,
+ * which stays near 1 or 2: a polynomial for the whole exponent would cancel 4 bits near 1. */
 static inline dnn_real dnn_erf(dnn_real x) {
     dnn_real t = DNN_FABS(x), s = x * x;
     dnn_real c = t > R(DNN_ERF_SATURATED) ? R(DNN_ERF_SATURATED) : t;
@@ -201,9 +203,9 @@ static inline dnn_real dnn_erf(dnn_real x) {
     l = l * u + 0.014384548328888421697;
     l = l * u - 0.034128411079719676415;
     l = l * u + 0.081650909717857197094;
-    l = l * u + 6.0422065921389384308;
-    l = l * u + 18.165248970912976683;
-    l = l * u + 14.112437402148173755;
+    l = l * u - 0.2077934078610615692;
+    l = l * u + 0.665248970912976683;
+    l = l * u + 1.862437402148173755;
 #else
     dnn_real u = c * R(2.0 / 3) - R(5.0 / 3); /* [1, 4] onto [-1, 1] */
     dnn_real p = 0.000078758750626854883411f;
@@ -219,12 +221,12 @@ static inline dnn_real dnn_erf(dnn_real x) {
     l = l * u + 0.003190305413141666808f;
     l = l * u - 0.010961849217635255949f;
     l = l * u + 0.036647578044776784008f;
-    l = l * u + 2.1237608331239641231f;
-    l = l * u + 8.0290210113367307628f;
-    l = l * u + 7.8068152727272643589f;
+    l = l * u - 0.1262391668760358769f;
+    l = l * u + 0.5290210113367307628f;
+    l = l * u + 1.5568152727272643589f;
 #endif
     dnn_real small = x + x * p;
-    dnn_real large = DNN_COPYSIGN(R(1) - dnn_exp(-l), x);
+    dnn_real large = DNN_COPYSIGN(R(1) - dnn_exp(-(c * c + l)), x);
     return t < R(1) ? small : large;
 }
 
