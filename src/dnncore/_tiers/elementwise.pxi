@@ -105,7 +105,7 @@ cdef inline real hard_swish(real z) noexcept nogil:
     return z * (0 if t < 0 else (6 if t > 6 else t)) * <real>(1.0 / 6)
 
 cdef inline real hard_swish_slope(real z, real a) noexcept nogil:
-    return 0 if z < -3 else (1 if z > 3 else (2 * z + 3) * <real>(1.0 / 6))
+    return 0 if z <= -3 else (1 if z >= 3 else (2 * z + 3) * <real>(1.0 / 6))
 
 
 cdef inline inlined forward_loop(
@@ -218,6 +218,8 @@ cdef void softmax_forward(
     cdef real top, total
     cdef const real* z_row
     cdef real* a_row
+    if columns == 0:
+        return
     for i in range(rows):
         z_row = z + i * columns
         a_row = a + i * columns
