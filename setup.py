@@ -1,8 +1,9 @@
 """Build of the compiled modules; everything else is in pyproject.toml.
 
 Environment:
-  DNNCORE_NATIVE=1  tune for the building machine (-march=native); the result may not run elsewhere
-  DNNCORE_DEBUG=1   bounds, overflow and None checks in Cython code, no optimisation
+  DNNCORE_NATIVE=1    tune for the building machine (-march=native); the result may not run elsewhere
+  DNNCORE_DEBUG=1     bounds, initialisation and None checks in Cython code, no optimisation
+  DNNCORE_ANNOTATE=1  Cython's HTML: which lines became plain C, and which call Python
 CFLAGS and LDFLAGS are appended to the flags chosen here.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,134 +26,182 @@ from setuptools.errors import CompileError
 PACKAGE = Path("src/dnncore")
 NATIVE = os.environ.get("DNNCORE_NATIVE", "0") == "1"
 DEBUG = os.environ.get("DNNCORE_DEBUG", "0") == "1"
-X86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
+ANNOTATE = os.environ.get("DNNCORE_ANNOTATE", "0") == "1"
 
 # Tried one by one on a small file; those that the compiler does not know are left out.
 # None of them changes a computed value, and -ffast-math must never be among them: linking with
 # it changes the floating-point mode of the whole process.
-BASE_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+BASE_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 TIER_FLAGS = {
     "base": [],
     "v3": ["-march=x86-64-v3"],
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
+NATIVE_FLAGS = ["-march=native", "-mprefer-vector-width=512"]
 # The tiers unroll register blocks of up to 12 x 2 accumulators completely.
 UNROLL_FLAGS = ["--param=max-completely-peeled-insns=400"]
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+}
 
 
 def tiers() -> list[str]:
     """Instruction-set levels to build: the x86-64 ones where they apply."""
-    return ["base", "v3", "v4"] if X86 and os.name == "posix" and not DEBUG else ["base"]
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if x86 and os.name == "posix" and not NATIVE and not DEBUG:
+        return ["base", "v3", "v4"]
+    return ["base"]
+
+
+def blas_int_source(cython_blas: str) -> str:
+    """SciPy 1.18 names the integer type of its BLAS; before that it is always int."""
+    if "blas_int" in cython_blas:
+        return "from scipy.linalg.cython_blas cimport blas_int\n"
+    return "ctypedef int blas_int\n"
 
 
 def write_blas_int() -> None:
-    """SciPy 1.18 names the integer type of its BLAS; before that it is always int."""
     declared = Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd"
-    known = "blas_int" in declared.read_text(encoding="utf-8")
-    text = (
-        "from scipy.linalg.cython_blas cimport blas_int\n" if known else "ctypedef int blas_int\n"
-    )
+    text = blas_int_source(declared.read_text(encoding="utf-8"))
     target = PACKAGE / "_blas_int.pxi"
-    if not target.exists() or target.read_text() != text:
-        target.write_text(text)
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        target.write_text(text, encoding="utf-8")
 
 
 def extensions() -> list[Extension]:
-    headers = [str(p) for p in PACKAGE.glob("**/*.[hp]x[di]")] + [
-        str(p) for p in PACKAGE.glob("**/*.h")
-    ]
+    # Cython follows .pxd and .pxi by itself, but not headers that headers include.
+    depends = sorted(str(p) for p in PACKAGE.glob("**/*.h"))
+    folders = [str(PACKAGE), str(PACKAGE / "_tiers")]
     result = [
-        Extension(f"dnncore.{name}", [str(PACKAGE / f"{name}.pyx")], depends=headers)
+        Extension(
+            f"dnncore.{name}", [str(PACKAGE / f"{name}.pyx")], depends=depends, include_dirs=folders
+        )
         for name in ("_kernels", "_engine")
-        if (PACKAGE / f"{name}.pyx").exists()
     ]
     for tier in tiers():
         for dtype in ("f32", "f64"):
-            macros = [("DNN_FLOAT64", "1")] if dtype == "f64" else []
-            source = str(PACKAGE / "_tiers" / f"{dtype}_{tier}.pyx")
-            name = f"dnncore._tiers.{dtype}_{tier}"
-            result.append(Extension(name, [source], depends=headers, define_macros=macros))
+            result.append(
+                Extension(
+                    f"dnncore._tiers.{dtype}_{tier}",
+                    [str(PACKAGE / "_tiers" / f"{dtype}_{tier}.pyx")],
+                    depends=depends,
+                    include_dirs=folders,
+                    define_macros=[("DNN_FLOAT64", "1")] if dtype == "f64" else [],
+                )
+            )
     return result
 
 
 class Build(build_ext):
-    """build_ext that asks the compiler which flags it takes."""
+    """build_ext that asks the compiler which flags it takes, and notices changed settings."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
 
     def accepts(self, flags: list[str]) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "probe.c"
-            source.write_text("int probe(int x) { return x; }\n")
+            source.write_text("int probe(int x) { return x; }\n", encoding="utf-8")
             try:
                 self.compiler.compile([str(source)], folder, extra_postargs=["-Werror", *flags])
             except CompileError:
                 return False
         return True
 
-    def build_extensions(self) -> None:
-        if self.compiler.compiler_type == "msvc":
-            common, unroll, levels = ["/O2"], [], {"base": []}
+    def choose_flags(self) -> list[str]:
+        """Set the flags of every extension, drop tiers the compiler cannot build."""
+        own = os.environ.get("CFLAGS", "").split()
+        msvc = self.compiler.compiler_type == "msvc"
+        if msvc:
+            common, unroll = ["/O2"], []
+        elif DEBUG:
+            common, unroll = ["-O0", "-g"], []
         else:
             common = [f for f in BASE_FLAGS if self.accepts([f])]
+            common += [f for f in NATIVE_FLAGS if NATIVE and self.accepts([f])]
             unroll = [f for f in UNROLL_FLAGS if self.accepts([f])]
-            levels = {tier: TIER_FLAGS[tier] for tier in tiers()}
-            if NATIVE and self.accepts(["-march=native"]):
-                common.append("-march=native")
-                levels["base"] = ["-mprefer-vector-width=512"] if X86 else []
-            if DEBUG:
-                common = ["-O0", "-g"]
-        own = os.environ.get("CFLAGS", "").split()
         kept = []
         for extension in self.extensions:
-            _, _, tier = extension.name.partition("_tiers.")
             flags = list(common)
-            if tier:
-                level = tier.split("_")[1]
-                if level not in levels or not self.accepts(levels[level]):
+            if "._tiers." in extension.name:
+                level = TIER_FLAGS[extension.name.rsplit("_", 1)[1]]
+                if level and not self.accepts(level):
                     continue  # an older compiler: the library runs on the lower tiers
-                flags += levels[level] + unroll
+                flags += level + unroll
             extension.extra_compile_args = flags + own
             kept.append(extension)
         self.extensions = kept
-        self.flags = common + own
-        super().build_extensions()
+        return common + own
 
-    def run(self) -> None:
-        super().run()
-        self.write_build_info(PACKAGE if self.inplace else Path(self.build_lib) / "dnncore")
+    def compiler_name(self) -> str:
+        command = getattr(self.compiler, "compiler", None)
+        if not command:
+            return self.compiler.compiler_type
+        try:
+            said = subprocess.run([command[0], "--version"], capture_output=True, text=True)
+        except OSError:
+            return command[0]
+        return (said.stdout.splitlines() or [command[0]])[0]
 
-    def write_build_info(self, folder: Path) -> None:
-        command = getattr(self.compiler, "compiler", [self.compiler.compiler_type])
-        built = sorted({e.name.rsplit("_", 1)[1] for e in self.extensions if "_tiers" in e.name})
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "_build_info.py").write_text(
+    def build_extensions(self) -> None:
+        flags = self.choose_flags()
+        self.build_info = (
             '"""How the compiled modules were built; written by setup.py."""\n\n'
             f"CYTHON = {cython_version!r}\n"
             f"SCIPY = {scipy.__version__!r}\n"
-            f"COMPILER = {' '.join(command[:1])!r}\n"
-            f"FLAGS = {' '.join(self.flags)!r}\n"
-            f"TIERS = {built!r}\n"
+            f"COMPILER = {self.compiler_name()!r}\n"
+            f"FLAGS = {' '.join(flags)!r}\n"
+            f"TIERS = {sorted({e.name.rsplit('_', 1)[1] for e in self.extensions[2:]})!r}\n"
             f"NATIVE = {NATIVE!r}\n"
             f"DEBUG = {DEBUG!r}\n"
         )
+        # File times say nothing about flags: other settings than last time build everything anew.
+        last = Path(self.build_temp) / "build_info.txt"
+        if not last.exists() or last.read_text(encoding="utf-8") != self.build_info:
+            self.force = True
+        # Cython writes C per version and directives, away from the sources.
+        folder = f"build/cython-{cython_version}{'-debug' if DEBUG else ''}"
+        generated = cythonize(
+            self.extensions,
+            build_dir=folder,
+            annotate=ANNOTATE,
+            force=ANNOTATE,
+            include_path=["src", str(PACKAGE / "_tiers")],
+            compiler_directives=DIRECTIVES,
+        )
+        sources = {extension.name: extension.sources for extension in generated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+        super().build_extensions()
+        last.parent.mkdir(parents=True, exist_ok=True)
+        last.write_text(self.build_info, encoding="utf-8")
+
+    def run(self) -> None:
+        write_blas_int()
+        super().run()
+        self.finish(Path(self.build_lib) / "dnncore")
+        if self.inplace:
+            self.finish(PACKAGE)
+
+    def finish(self, folder: Path) -> None:
+        """Write how it was built, and remove the modules that other settings left behind."""
+        (folder / "_build_info.py").write_text(self.build_info, encoding="utf-8")
+        current = {Path(self.get_ext_filename(e.name)).name for e in self.extensions}
+        ending = self.get_ext_filename("x")[1:]
+        for module in folder.glob(f"**/*{ending}"):
+            if module.name not in current:
+                module.unlink()
 
 
-write_blas_int()
-setup(
-    ext_modules=cythonize(
-        extensions(),
-        nthreads=0,
-        annotate=os.environ.get("DNNCORE_ANNOTATE", "0") == "1",
-        include_path=["src", str(PACKAGE / "_tiers")],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "initializedcheck": DEBUG,
-            "nonecheck": DEBUG,
-            "overflowcheck": False,
-            "cdivision": True,
-            "embedsignature": True,
-        },
-    ),
-    cmdclass={"build_ext": Build},
-)
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):
+        sys.exit("dnncore needs Python 3.11 or newer.")
+    setup(ext_modules=extensions(), cmdclass={"build_ext": Build})
