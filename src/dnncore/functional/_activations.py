@@ -7,9 +7,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _kernels
-from .._validation import check_choice
-from ._arrays import Array, as_array, as_shaped
+from dnncore import _kernels
+from dnncore._validation import check_choice
+from dnncore.functional._arrays import Array, as_array, as_shaped
 
 __all__ = ["relu", "relu_backward", "sigmoid", "sigmoid_backward"]
 

@@ -13,14 +13,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _kernels
-from .._validation import _as_real_array
+from dnncore import _kernels
+from dnncore._validation import _as_real_array
 
 Array = NDArray[np.float64]
 LinearCache = tuple[Array, Array, Array]
 LayerCache = tuple[LinearCache, Array]
 
 _FLOAT64 = np.dtype(np.float64)
+_BLAS_MIN_WORK = 1 << 23
 
 
 def as_array(value: ArrayLike, name: str) -> Array:
@@ -102,7 +103,12 @@ def lookup(mapping: Mapping[str, Any], key: str, name: str) -> Any:
 
 
 def multiply(a: Array, b: Array) -> Array:
-    """Return ``a @ b`` in C order."""
+    """Return ``a @ b`` in C order.
+
+    Above some millions of multiply-adds NumPy's BLAS takes any order at full speed, on all cores.
+    """
+    if a.size * b.shape[1] >= _BLAS_MIN_WORK:
+        return a @ b
     row_major_a, transpose_a = _row_major(a)
     row_major_b, transpose_b = _row_major(b)
     return cast(

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from .._validation import check_choice, check_int
-from ._arrays import Array
+from dnncore._validation import check_choice, check_int
+from dnncore.functional._arrays import Array
 
 __all__ = ["initialize_parameters", "initialize_parameters_deep"]
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _kernels
-from .._validation import check_finite, check_int, check_real
-from ._arrays import Array, as_columns, as_targets
-from ._initialization import check_widths, initialize_parameters, initialize_parameters_deep
-from ._steps import compute_cost
+from dnncore import _kernels
+from dnncore._threads import available_cpus
+from dnncore._validation import check_finite, check_int, check_real
+from dnncore.functional._arrays import Array, as_columns, as_targets
+from dnncore.functional._initialization import (
+    check_widths,
+    initialize_parameters,
+    initialize_parameters_deep,
+)
+from dnncore.functional._steps import compute_cost
 
 __all__ = ["L_layer_model", "two_layer_model"]
 
+if TYPE_CHECKING:
+    from typing import Self
+
 COST_EVERY = 100
+SLAB_WORK = 1 << 23  # multiply-adds: about 0.5 ms on one core
+MAX_SLABS = 16
 
 
 def two_layer_model(
@@ -146,30 +158,93 @@ def _train(
     dZ = [np.empty_like(a) for a in A[1:]]
     costs: list[Array] = []
 
-    for iteration in range(num_iterations):
-        for i, (W, b) in enumerate(zip(weights, biases, strict=True)):
-            np.copyto(A[i + 1], b)
-            _kernels.product(
-                W, A[i], transpose_a=True, out=A[i + 1], accumulate=True, relu=i < last
-            )
-        AL = _kernels.sigmoid(A[-1], out=A[-1])
+    with _FirstLayer(X, weights[0]) as first:
+        for iteration in range(num_iterations):
+            np.copyto(A[1], biases[0])
+            first.add_product(A[1], relu=last > 0)
+            for i in range(1, n_layers):
+                np.copyto(A[i + 1], biases[i])
+                _kernels.product(
+                    weights[i], A[i], transpose_a=True, out=A[i + 1], accumulate=True, relu=i < last
+                )
+            AL = _kernels.sigmoid(A[-1], out=A[-1])
 
-        if iteration % COST_EVERY == 0:
-            costs.append(compute_cost(AL, Y))
-            if print_cost:
-                print(f"Cost after iteration {iteration}: {costs[-1]}")
+            if iteration % COST_EVERY == 0:
+                costs.append(compute_cost(AL, Y))
+                if print_cost:
+                    print(f"Cost after iteration {iteration}: {costs[-1]}")
 
-        # The sigmoid's derivative cancels the cost's denominators: dZ = AL - Y. Everything on
-        # the way back is linear in it, so the factor of the update, -learning_rate / m, goes in
-        # here once and the products add straight to the weights.
-        np.subtract(Y, AL, out=dZ[last])
-        dZ[last] *= learning_rate / m
-        for i in range(last, -1, -1):
-            if i > 0:
+            # The sigmoid's derivative cancels the cost's denominators: dZ = AL - Y. Everything
+            # on the way back is linear in it, so the factor of the update, -learning_rate / m,
+            # goes in here once and the products add straight to the weights.
+            np.subtract(Y, AL, out=dZ[last])
+            dZ[last] *= learning_rate / m
+            for i in range(last, 0, -1):
                 _kernels.product(weights[i], dZ[i], gate=A[i], out=dZ[i - 1])
-            _kernels.product(A[i], dZ[i], transpose_b=True, out=weights[i], accumulate=True)
-            biases[i] += dZ[i].sum(axis=1, keepdims=True)
+                _kernels.product(A[i], dZ[i], transpose_b=True, out=weights[i], accumulate=True)
+                biases[i] += dZ[i].sum(axis=1, keepdims=True)
+            first.add_gradient(dZ[0])
+            biases[0] += dZ[0].sum(axis=1, keepdims=True)
 
     for i, W in enumerate(weights, start=1):
         parameters[f"W{i}"] = np.ascontiguousarray(W.T)
     return parameters, costs
+
+
+class _FirstLayer:
+    """The products with X, by far the largest if there are thousands of features.
+
+    They are cut into slabs of features, which threads share. The cut depends on the shape only, so
+    the numbers do not depend on how many threads there are.
+    """
+
+    def __init__(self, X: Array, W: Array) -> None:
+        (n_features, m), n_out = X.shape, W.shape[1]
+        count = 1
+        if _kernels.product_path(n_out, m, n_features) == "own":  # BLAS has threads of its own
+            count = max(1, min(MAX_SLABS, n_features, X.size * n_out // SLAB_WORK))
+        edges = [n_features * i // count for i in range(count + 1)]
+        self._slabs = [
+            (X[start:stop], W[start:stop], np.empty((n_out, m)))
+            for start, stop in zip(edges, edges[1:], strict=False)
+        ]
+        threads = min(available_cpus(), count)
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _run(self, task: Callable[[tuple[Array, Array, Array]], None]) -> None:
+        run = map if self._pool is None else self._pool.map
+        for _ in run(task, self._slabs):
+            pass
+
+    def add_product(self, out: Array, *, relu: bool) -> None:
+        """Add ``W X`` to ``out``, then apply ReLU if asked to."""
+        if len(self._slabs) == 1:
+            X, W, _ = self._slabs[0]
+            _kernels.product(W, X, transpose_a=True, out=out, accumulate=True, relu=relu)
+            return
+
+        def multiply(slab: tuple[Array, Array, Array]) -> None:
+            X, W, partial = slab
+            _kernels.product(W, X, transpose_a=True, out=partial)
+
+        self._run(multiply)
+        for _, _, partial in self._slabs:
+            out += partial
+        if relu:
+            _kernels.activation_forward("relu", out, out=out)
+
+    def add_gradient(self, dZ: Array) -> None:
+        """Add ``dZ X'`` to the weights."""
+
+        def multiply(slab: tuple[Array, Array, Array]) -> None:
+            X, W, _ = slab
+            _kernels.product(X, dZ, transpose_b=True, out=W, accumulate=True)
+
+        self._run(multiply)

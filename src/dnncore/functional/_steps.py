@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import check_choice, check_real
-from ._activations import activate, differentiate
-from ._arrays import (
+from dnncore._validation import check_choice, check_real
+from dnncore.functional._activations import activate, differentiate
+from dnncore.functional._arrays import (
     Array,
     LayerCache,
     LinearCache,
