@@ -48,8 +48,7 @@ def single_threaded_blas() -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 while _limited:
-                    library, threads = _limited.pop()
-                    library.set_num_threads(threads)
+                    _set_threads(*_limited.pop())
 
 
 def _limit() -> None:
@@ -57,7 +56,7 @@ def _limit() -> None:
         threads = library.num_threads
         if threads == 1:
             continue
-        library.set_num_threads(1)
+        _set_threads(library, 1)
         _limited.append((library, threads))
         if library.num_threads != 1:
             warnings.warn(
@@ -66,6 +65,15 @@ def _limit() -> None:
                 RuntimeWarning,
                 stacklevel=5,
             )
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    # Newer threadpoolctl lets one thread at a time change OpenBLAS and ignores all others. The
+    # one that leaves last need not be the one that came first, and others must have their turn.
+    release = getattr(library, "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    library.set_num_threads(threads)
+    release(force=True)
 
 
 if hasattr(os, "register_at_fork"):
