@@ -9,6 +9,8 @@ from cpython.buffer cimport (
 )
 from libc.stdint cimport uintptr_t
 
+import operator
+
 cdef type ndarray = np.ndarray
 
 
@@ -136,6 +138,13 @@ cdef class _Scratch:
 
     def __dealloc__(self):
         free(self.base)
+
+
+cdef object integer(object value, str name):
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}.") from None
 
 
 cdef int check_range(double value, str name, double minimum, double limit) except -1:

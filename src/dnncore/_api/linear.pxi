@@ -92,7 +92,7 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     return out
 
 
-def product_path(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth):
+def product_path(rows, columns, depth):
     """Return which code multiplies matrices of these sizes: ``"own"`` or ``"blas"``.
 
     Parameters
@@ -108,14 +108,18 @@ def product_path(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth):
 
     Raises
     ------
+    TypeError
+        If a size is not an integer.
     ValueError
-        For a negative size.
+        If it is negative.
     """
     cdef Product p
-    if rows < 0 or columns < 0 or depth < 0:
+    p.rows = integer(rows, "rows")
+    p.columns = integer(columns, "columns")
+    p.depth = integer(depth, "depth")
+    if p.rows < 0 or p.columns < 0 or p.depth < 0:
         raise ValueError(f"sizes must be at least 0; got {rows}, {columns} and {depth}.")
-    p.rows, p.columns, p.depth = rows, columns, depth
-    p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = depth, 1, columns, 1, columns
+    p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = p.depth, 1, p.columns, 1, p.columns
     return "blas" if uses_blas(_float32, &p) else "own"
 
 

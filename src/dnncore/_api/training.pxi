@@ -3,8 +3,6 @@
 from libc.limits cimport INT_MAX
 from libc.math cimport pow, sqrt
 
-import operator
-
 
 cdef object int_labels(object target, Py_ssize_t rows, Py_ssize_t columns):
     """Labels as C int, after a look at each."""
@@ -143,7 +141,7 @@ cdef _Buffer moment(dict state, str key, object w, Py_ssize_t size):
     return same_shape(state[key], f"state[{key!r}]", w, size, True)
 
 
-def optimizer_update(name, w, g, dict state not None, long long step, *, double lr,
+def optimizer_update(name, w, g, dict state not None, step, *, double lr,
                      double l2=0.0, double weight_decay=0.0, double momentum=0.9,
                      double rho=0.9, double beta1=0.9, double beta2=0.999, double eps=1e-8):
     """Update parameters in place, and the moments in `state`, in one pass.
@@ -188,7 +186,7 @@ def optimizer_update(name, w, g, dict state not None, long long step, *, double 
     Raises
     ------
     TypeError
-        If an array is not float32 or float64, or the dtypes differ.
+        If an array is not float32 or float64, or the dtypes differ, or `step` is no integer.
     ValueError
         For an unknown name, a step below 1, a number out of its range, or `weight_decay` where
         there is none; if an array is strided, misaligned, read-only or of another shape, or two
@@ -197,7 +195,8 @@ def optimizer_update(name, w, g, dict state not None, long long step, *, double 
     cdef int kind
     cdef Py_ssize_t moments
     kind, moments = entry(OPTIMIZERS, name, "optimizer")
-    if step < 1:
+    cdef double count = integer(step, "step")
+    if count < 1:
         raise ValueError(f"step counts updates from 1; got {step}.")
     cdef double inf = float("inf")
     check_range(lr, "lr", 0, inf)
@@ -230,8 +229,8 @@ def optimizer_update(name, w, g, dict state not None, long long step, *, double 
         h.beta1 = rho
     elif kind == OPT_MOMENTUM or kind == OPT_NESTEROV:
         h.beta1 = momentum
-    h.step_scale = lr / (1.0 - pow(beta1, <double>step))
-    h.root_scale = 1.0 / sqrt(1.0 - pow(beta2, <double>step))
+    h.step_scale = lr / (1.0 - pow(beta1, count))
+    h.root_scale = 1.0 / sqrt(1.0 - pow(beta2, count))
     cdef void* s1 = source(b1)
     cdef void* s2 = source(b2)
     cdef const KernelTable* table = kernel_table(size)
@@ -240,11 +239,7 @@ def optimizer_update(name, w, g, dict state not None, long long step, *, double 
 
 
 cdef unsigned long long word(object value, str name) except? 0:
-    """An integer modulo 2**64."""
-    try:
-        return operator.index(value) & 0xFFFFFFFFFFFFFFFF
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; got {value!r}.") from None
+    return integer(value, name) & 0xFFFFFFFFFFFFFFFF
 
 
 def shuffle(n, seed, stream=0, epoch=0, out=None):
@@ -277,10 +272,7 @@ def shuffle(n, seed, stream=0, epoch=0, out=None):
     """
     cdef unsigned long long key = stream_key(
         word(seed, "seed"), word(stream, "stream"), word(epoch, "epoch"))
-    try:
-        n = operator.index(n)
-    except TypeError:
-        raise TypeError(f"n must be an integer; got {n!r}.") from None
+    n = integer(n, "n")
     if n < 0:
         raise ValueError(f"n must be at least 0; got {n}.")
     if out is None:
