@@ -14,16 +14,16 @@ from typing import Any
 
 OURS = "dnncore"
 
-FIRST_TOLERANCE = {"float32": 1e-2, "float64": 1e-4}
+FIRST_TOLERANCE = {"float32": 2e-2, "float64": 1e-4}
 """Difference of the losses after the first epoch, which all run in the same order, as a part of
 how far that epoch brought the loss down.
 
 Rounding comes to 1e-5 in float32, and to 6e-3 through the 21 layers of ``deep``.
 """
 
-FINAL_TOLERANCE = (0.05, 0.005)
+FINAL_TOLERANCE = (0.10, 0.001)
 """Difference of the final losses, after different shuffles: parts of the median and of the loss
-before training. Shuffles alone spread them by 0.3 to 3 % of the median."""
+before training. Shuffles alone spread them by 0.3 to 3 % of the median, by 7 % on ``gelu``."""
 
 
 def peak(document: dict[str, Any], dtype: str, threads: int) -> float | None:

@@ -5,6 +5,7 @@ It has no gelu: that row runs tanh instead, and ``stand_in`` says so.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -12,6 +13,10 @@ import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from workloads import BETA1, BETA2, EPSILON, MOMENTUM, Array, Parameters, Workload
+
+ADAM_EPSILON = EPSILON * math.sqrt(1.0 - BETA2)
+"""It adds epsilon before the bias correction, the others after; equal at the first step, where
+it matters most."""
 
 
 class Contender:
@@ -48,12 +53,13 @@ class Contender:
             learning_rate_init=rate,
             beta_1=BETA1,
             beta_2=BETA2,
-            epsilon=EPSILON,
+            epsilon=ADAM_EPSILON,
             momentum=MOMENTUM,
             nesterovs_momentum=False,
             tol=0.0,
             n_iter_no_change=10**9,
-            random_state=0,
+            # An int would make every partial_fit draw the same shuffle again.
+            random_state=np.random.RandomState(0),
         )
         self.classes = np.unique(y) if classifier else None
         if work.kind == "predict":
