@@ -2,15 +2,17 @@
 #
 # C is cut into panels of 2 vectors of columns, a panel into blocks of MR rows. A block lives in
 # registers while the whole depth runs by: per step one row piece of B (2 vectors) and MR
-# elements of A, each broadcast. A is read in place through two strides, so X, and X transposed
-# for the weight gradient, need no copy. A panel of B is read in place if its columns are
-# contiguous and it is full; else it is packed into scratch first, padded with zeros.
+# elements of A, each broadcast.
+#
+# Operands are read in place through their strides while that is cheap. A panel of B is packed
+# (and padded with zeros) if its columns are not contiguous, if it is not full, or if many rows
+# will use it; A is packed, in blocks of MR rows, if many columns will use it.
 #
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
 # results do not depend on how rows and columns are cut (depth is cut at DEPTH_BLOCK, a constant).
 
 cdef inline inlined block(
-    const int rows, const int vectors, Py_ssize_t depth,
+    const int rows, const int vectors, const bint packed, Py_ssize_t depth,
     const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, Py_ssize_t b_step,
     real* c, Py_ssize_t c_row, int columns,
@@ -50,10 +52,10 @@ cdef inline inlined block(
         for j in range(vectors):
             b_piece[j] = vload(b + j * LANES)
         for i in range(rows):
-            x = broadcast(a[i * a_row])
+            x = broadcast(a[i] if packed else a[i * a_row])
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + x * b_piece[j]
-        a = a + a_step
+        a = a + (rows if packed else a_step)
         b = b + b_step
     if epilogue == EPI_RELU:
         for i in range(rows):
@@ -79,60 +81,71 @@ cdef inline inlined block(
                     c[i * c_row + j] = edge[j]
 
 
+cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
+    """Rows of the next block: MR, or for a rest the largest smaller height that is compiled."""
+    if rows >= MR:
+        return MR
+    if MR > 8 and rows >= 8:
+        return 8
+    return 4 if rows >= 4 else (2 if rows >= 2 else 1)
+
+
 cdef inline inlined panel(
-    const int vectors, Py_ssize_t rows, Py_ssize_t depth,
+    const int vectors, const bint packed, Py_ssize_t rows, Py_ssize_t depth,
     const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     const real* b, Py_ssize_t b_step,
     real* c, Py_ssize_t c_row, int columns,
     const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
 ) noexcept nogil:
-    cdef Py_ssize_t left = rows
     cdef int n
-    while left > 0:
-        # Heights for which a block is compiled; a rest is made up of the smaller ones.
-        if left >= MR:
-            n = MR
-            block(MR, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+    while rows > 0:
+        n = block_height(rows)
+        if n == MR:
+            block(MR, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
                   bias, accumulate, epilogue, gate, gate_row)
-        elif MR > 8 and left >= 8:
-            n = 8
-            block(8 if MR > 8 else 1, vectors, depth, a, a_row, a_step, b, b_step, c, c_row,
-                  columns, bias, accumulate, epilogue, gate, gate_row)
-        elif left >= 4:
-            n = 4
-            block(4, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+        elif MR > 8 and n == 8:
+            block(8 if MR > 8 else 1, vectors, packed, depth, a, a_row, a_step, b, b_step,
+                  c, c_row, columns, bias, accumulate, epilogue, gate, gate_row)
+        elif n == 4:
+            block(4, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
                   bias, accumulate, epilogue, gate, gate_row)
-        elif left >= 2:
-            n = 2
-            block(2, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+        elif n == 2:
+            block(2, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
                   bias, accumulate, epilogue, gate, gate_row)
         else:
-            n = 1
-            block(1, vectors, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+            block(1, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
                   bias, accumulate, epilogue, gate, gate_row)
-        left -= n
-        a += n * a_row
+        rows -= n
+        a += n * (depth if packed else a_row)
         c += n * c_row
         if epilogue == EPI_GATE:
             gate += n * gate_row
 
 
-cdef void panel_1(
-    Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
+cdef void panel_narrow(
+    bint packed, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row,
+    Py_ssize_t a_step, const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
     const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
 ) noexcept nogil:
-    panel(1, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-          bias, accumulate, epilogue, gate, gate_row)
+    if packed:
+        panel(1, True, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+              bias, accumulate, epilogue, gate, gate_row)
+    else:
+        panel(1, False, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+              bias, accumulate, epilogue, gate, gate_row)
 
 
-cdef void panel_2(
-    Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
+cdef void panel_wide(
+    bint packed, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row,
+    Py_ssize_t a_step, const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
     const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
 ) noexcept nogil:
-    panel(2, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-          bias, accumulate, epilogue, gate, gate_row)
+    if packed:
+        panel(2, True, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+              bias, accumulate, epilogue, gate, gate_row)
+    else:
+        panel(2, False, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
+              bias, accumulate, epilogue, gate, gate_row)
 
 
 cdef void pack_rows(
@@ -142,56 +155,116 @@ cdef void pack_rows(
     cdef Py_ssize_t p
     cdef int j
     for p in range(depth):
-        for j in range(columns):
-            out[j] = b[j]
-        for j in range(columns, width):
-            out[j] = 0
+        if columns == width:
+            for j in range(width // LANES):
+                vstore(out + j * LANES, vload(b + j * LANES))
+        else:
+            for j in range(columns):
+                out[j] = b[j]
+            for j in range(columns, width):
+                out[j] = 0
         b += b_step
         out += width
+
+
+cdef inline inlined transpose(vec* r) noexcept nogil:
+    """LANES vectors of LANES elements, transposed by a network of log2(LANES) interleavings."""
+    cdef vec t[LANES]
+    cdef int stage, i
+    for stage in range(LOG2_LANES):
+        for i in range(LANES // 2):
+            t[2 * i] = interleave_low(r[i], r[i + LANES // 2])
+            t[2 * i + 1] = interleave_high(r[i], r[i + LANES // 2])
+        for i in range(LANES):
+            r[i] = t[i]
+
+
+cdef inline inlined transpose_lines(
+    Py_ssize_t depth, int lines, const real* source, Py_ssize_t line, real* out, int width
+) noexcept nogil:
+    """Up to LANES lines of `depth` elements into columns of `out`, whose rows are `width` long.
+
+    Stores whole vectors: what lies beyond the last column is overwritten by the next row, so
+    rows must be written in order, and `out` needs room for one more vector.
+    """
+    cdef vec r[LANES]
+    cdef Py_ssize_t p = 0
+    cdef int i
+    while p + LANES <= depth:
+        for i in range(LANES):
+            r[i] = vload(source + (i if i < lines else 0) * line + p)
+        transpose(r)
+        for i in range(LANES):
+            vstore(out + (p + i) * width, r[i])
+        p += LANES
+    while p < depth:
+        for i in range(lines):
+            out[p * width + i] = source[i * line + p]
+        p += 1
 
 
 cdef void pack_transposed(
     Py_ssize_t depth, int columns, int width, const real* b, Py_ssize_t b_column, real* out
 ) noexcept nogil:
     # A panel of the transpose: each of its columns is a contiguous run of `depth` elements.
-    # Four steps of depth at a time, so that a cache line of the source is used while it is here.
-    cdef Py_ssize_t p = 0
+    cdef Py_ssize_t p
     cdef int j
-    cdef const real* s
-    while p + 4 <= depth:
-        for j in range(columns):
-            s = b + j * b_column + p
-            out[j] = s[0]
-            out[j + width] = s[1]
-            out[j + 2 * width] = s[2]
-            out[j + 3 * width] = s[3]
-        for j in range(columns, width):
-            out[j] = 0
-            out[j + width] = 0
-            out[j + 2 * width] = 0
-            out[j + 3 * width] = 0
-        out += 4 * width
-        p += 4
-    while p < depth:
-        for j in range(columns):
-            out[j] = b[j * b_column + p]
-        for j in range(columns, width):
-            out[j] = 0
-        out += width
-        p += 1
+    if columns == 2 * LANES:
+        transpose_lines(depth, LANES, b + LANES * b_column, b_column, out + LANES, 2 * LANES)
+        transpose_lines(depth, LANES, b, b_column, out, 2 * LANES)
+    elif columns == LANES:
+        transpose_lines(depth, LANES, b, b_column, out, LANES)
+    else:
+        for p in range(depth):
+            for j in range(columns):
+                out[j] = b[j * b_column + p]
+            for j in range(columns, width):
+                out[j] = 0
+            out += width
+
+
+cdef void pack_blocks(
+    Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    real* out
+) noexcept nogil:
+    # A in blocks of rows as `panel` takes them: per block `depth` times its rows' elements.
+    cdef Py_ssize_t p
+    cdef int i, n
+    while rows > 0:
+        n = block_height(rows)
+        if a_step == 1 and n == MR:
+            i = (MR - 1) // LANES * LANES
+            while i >= 0:  # the last columns first: what their stores spill is written next
+                transpose_lines(depth, LANES if MR - i > LANES else MR - i, a + i * a_row, a_row,
+                                out + i, MR)
+                i -= LANES
+        elif a_row == 1 and n == MR:
+            for p in range(depth):
+                for i in range(MR):
+                    out[p * MR + i] = a[p * a_step + i]
+        else:
+            for p in range(depth):
+                for i in range(n):
+                    out[p * n + i] = a[i * a_row + p * a_step]
+        rows -= n
+        a += n * a_row
+        out += n * depth
 
 
 cdef void product(const Product* g) noexcept nogil:
     cdef const real* a = <const real*>g.a
     cdef const real* b = <const real*>g.b
-    cdef real* c = <real*>g.c
+    cdef real* c
     cdef const real* bias = <const real*>g.bias
-    cdef const real* gate = <const real*>g.gate
-    cdef real* scratch = <real*>g.scratch
+    cdef const real* gate
+    cdef real* b_scratch = <real*>g.scratch
+    cdef real* a_scratch = b_scratch + DEPTH_BLOCK * PANEL
+    cdef const real* a_block
     cdef const real* b_panel
-    cdef Py_ssize_t start = 0, depth, j, b_step
+    cdef Py_ssize_t start = 0, depth, first, rows, j, b_step
     cdef int columns, width, epilogue
     cdef bint last, accumulate
+    cdef bint pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
     while start < g.depth or start == 0:
         depth = g.depth - start
         last = depth <= DEPTH_BLOCK
@@ -199,32 +272,45 @@ cdef void product(const Product* g) noexcept nogil:
             depth = DEPTH_BLOCK
         accumulate = g.accumulate or start > 0
         epilogue = g.epilogue if last else EPI_NONE
-        j = 0
-        while j < g.columns:
-            columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
-            width = LANES if columns <= LANES else 2 * LANES
-            if g.b_column != 1:
-                pack_transposed(depth, columns, width, b + j * g.b_column, g.b_column, scratch)
-                b_panel = scratch
+        first = 0
+        while first < g.rows:
+            rows = g.rows - first
+            if pack_a and rows > ROW_BLOCK:
+                rows = ROW_BLOCK
+            a_block = a + first * g.a_row
+            if pack_a:
+                pack_blocks(rows, depth, a_block, g.a_row, g.a_step, a_scratch)
+                a_block = a_scratch
+            c = <real*>g.c + first * g.c_row
+            gate = <const real*>g.gate + first * g.gate_row if epilogue == EPI_GATE else NULL
+            j = 0
+            while j < g.columns:
+                columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
+                width = LANES if columns <= LANES else 2 * LANES
+                b_panel = b_scratch
                 b_step = width
-            elif columns != width or (
-                g.rows >= PACK_MIN_ROWS and depth * g.b_step >= PACK_MIN_ELEMENTS
-            ):
-                pack_rows(depth, columns, width, b + j, g.b_step, scratch)
-                b_panel = scratch
-                b_step = width
-            else:
-                b_panel = b + j
-                b_step = g.b_step
-            if width == LANES:
-                panel_1(g.rows, depth, a, g.a_row, g.a_step, b_panel, b_step, c + j, g.c_row,
-                        columns, bias + j if bias != NULL else NULL, accumulate, epilogue,
-                        gate + j if epilogue == EPI_GATE else NULL, g.gate_row)
-            else:
-                panel_2(g.rows, depth, a, g.a_row, g.a_step, b_panel, b_step, c + j, g.c_row,
-                        columns, bias + j if bias != NULL else NULL, accumulate, epilogue,
-                        gate + j if epilogue == EPI_GATE else NULL, g.gate_row)
-            j += columns
+                if g.b_column != 1:
+                    pack_transposed(
+                        depth, columns, width, b + j * g.b_column, g.b_column, b_scratch)
+                elif columns != width or (
+                    rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
+                ):
+                    pack_rows(depth, columns, width, b + j, g.b_step, b_scratch)
+                else:
+                    b_panel = b + j
+                    b_step = g.b_step
+                if width == LANES:
+                    panel_narrow(
+                        pack_a, rows, depth, a_block, g.a_row, g.a_step, b_panel, b_step,
+                        c + j, g.c_row, columns, bias + j if bias != NULL else NULL,
+                        accumulate, epilogue, gate + j if gate != NULL else NULL, g.gate_row)
+                else:
+                    panel_wide(
+                        pack_a, rows, depth, a_block, g.a_row, g.a_step, b_panel, b_step,
+                        c + j, g.c_row, columns, bias + j if bias != NULL else NULL,
+                        accumulate, epilogue, gate + j if gate != NULL else NULL, g.gate_row)
+                j += columns
+            first += rows
         if last:
             break
         start += depth

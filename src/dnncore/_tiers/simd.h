@@ -43,6 +43,31 @@ typedef dnn_real dnn_vec_in_memory
 #define DNN_BROADCAST(x) ((dnn_real)(x) - (dnn_vec){0})
 #define DNN_RELU(v) ((dnn_vec)(~((v) < DNN_BROADCAST(0)) & (dnn_mask)(v)))
 #define DNN_GATE(v, g) ((dnn_vec)(((g) > DNN_BROADCAST(0)) & (dnn_mask)(v)))
+/* Elements of a and b in turn: those of their lower halves, and those of their upper halves. */
+#if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
+#define DNN_LOW_ORDER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define DNN_HIGH_ORDER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define DNN_LOG2_LANES 4
+#elif DNN_VECTOR_BYTES == 64 || (DNN_VECTOR_BYTES == 32 && !defined(DNN_FLOAT64))
+#define DNN_LOW_ORDER 0, 8, 1, 9, 2, 10, 3, 11
+#define DNN_HIGH_ORDER 4, 12, 5, 13, 6, 14, 7, 15
+#define DNN_LOG2_LANES 3
+#elif DNN_VECTOR_BYTES == 32 || !defined(DNN_FLOAT64)
+#define DNN_LOW_ORDER 0, 4, 1, 5
+#define DNN_HIGH_ORDER 2, 6, 3, 7
+#define DNN_LOG2_LANES 2
+#else
+#define DNN_LOW_ORDER 0, 2
+#define DNN_HIGH_ORDER 1, 3
+#define DNN_LOG2_LANES 1
+#endif
+#ifdef __clang__
+#define DNN_INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, DNN_LOW_ORDER)
+#define DNN_INTERLEAVE_HIGH(a, b) __builtin_shufflevector(a, b, DNN_HIGH_ORDER)
+#else
+#define DNN_INTERLEAVE_LOW(a, b) __builtin_shuffle(a, b, (dnn_mask){DNN_LOW_ORDER})
+#define DNN_INTERLEAVE_HIGH(a, b) __builtin_shuffle(a, b, (dnn_mask){DNN_HIGH_ORDER})
+#endif
 #define DNN_ALWAYS_INLINE __attribute__((always_inline)) void
 #else
 #define DNN_VECTOR_BYTES ((int)sizeof(dnn_real))
@@ -53,6 +78,9 @@ typedef dnn_real dnn_vec;
 #define DNN_BROADCAST(x) (x)
 #define DNN_RELU(v) ((v) < 0 ? 0 : (v))
 #define DNN_GATE(v, g) ((g) > 0 ? (v) : 0)
+#define DNN_LOG2_LANES 0
+#define DNN_INTERLEAVE_LOW(a, b) (a)
+#define DNN_INTERLEAVE_HIGH(a, b) (b)
 #define DNN_ALWAYS_INLINE void
 #endif
 

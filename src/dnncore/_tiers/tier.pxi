@@ -60,11 +60,15 @@ cdef extern from "mathfuncs.h" nogil:
     enum {
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
-        DNN_DEPTH_BLOCK = 1024,
-        /* Packing a panel costs about as much as two rows of the product. It pays once many
-         * rows use it and B is too large to be read at its own stride from the first cache. */
-        DNN_PACK_MIN_ROWS = 24,
-        DNN_PACK_MIN_ELEMENTS = 4096
+        /* A block of packed A, ROW_BLOCK x DEPTH_BLOCK, stays in the second-level cache, a
+         * packed panel of B, DEPTH_BLOCK x PANEL, mostly in the first. */
+        DNN_DEPTH_BLOCK = 256,
+        DNN_ROW_BLOCK = 256,
+        /* Packing pays once what is packed is used often enough: a panel of B by many rows, a
+         * block of A by many columns. */
+        DNN_PACK_B_MIN_ROWS = 24,
+        DNN_PACK_B_MIN_ELEMENTS = 4096,
+        DNN_PACK_A_MIN_COLUMNS = 256
     };
     """
     ctypedef double real "dnn_real"
@@ -76,11 +80,16 @@ cdef extern from "mathfuncs.h" nogil:
         PANEL "DNN_PANEL"
         LOSS_BLOCK "DNN_LOSS_BLOCK"
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
-        PACK_MIN_ROWS "DNN_PACK_MIN_ROWS"
-        PACK_MIN_ELEMENTS "DNN_PACK_MIN_ELEMENTS"
+        ROW_BLOCK "DNN_ROW_BLOCK"
+        LOG2_LANES "DNN_LOG2_LANES"
+        PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
+        PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
+        PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
     vec vload "DNN_LOAD"(const real* p) noexcept
     void vstore "DNN_STORE"(real* p, vec v) noexcept
     vec broadcast "DNN_BROADCAST"(real x) noexcept
+    vec interleave_low "DNN_INTERLEAVE_LOW"(vec a, vec b) noexcept
+    vec interleave_high "DNN_INTERLEAVE_HIGH"(vec a, vec b) noexcept
     vec vrelu "DNN_RELU"(vec v) noexcept
     vec vgate "DNN_GATE"(vec v, vec gate) noexcept
     real fabs_ "DNN_FABS"(real x) noexcept
@@ -107,7 +116,8 @@ include "matmul.pxi"
 cdef KernelTable _table
 _table.itemsize = sizeof(real)
 _table.lanes = LANES
-_table.panel_elements = DEPTH_BLOCK * PANEL
+# Packed B, packed A, and room for the last whole vector stored into A.
+_table.panel_elements = DEPTH_BLOCK * (PANEL + ROW_BLOCK) + LANES
 _table.math = math
 _table.activation_forward = activation_forward
 _table.activation_backward = activation_backward
