@@ -97,8 +97,8 @@ def activate(activation: str, Z: Array) -> tuple[Array, Array]:
     check_choice(activation, "activation", ("sigmoid", "relu"))
     if Z.flags.c_contiguous:
         return cast(Array, _kernels.activation_forward(activation, Z)), Z
-    A = _kernels.activation_forward(activation, np.ascontiguousarray(Z.T))
-    return cast(Array, A.T), Z
+    A = cast(Array, _kernels.activation_forward(activation, np.ascontiguousarray(Z.T)))
+    return A.T, Z
 
 
 def differentiate(activation: str, dA: ArrayLike, Z: ArrayLike) -> Array:
