@@ -12,7 +12,7 @@ from dnncore._engine import Data
 from dnncore._validation import as_matrix, as_vector, check_real, check_same_rows
 from dnncore.targets import Targets
 
-__all__ = ["as_data", "as_validation", "split"]
+__all__ = ["as_data", "as_validation", "split", "take_rows"]
 
 
 def as_data(
@@ -99,10 +99,12 @@ def split(
         stratify=stratify,
         seed=seed,
     )
-    return _rows(data, kept), _rows(data, held)
+    return take_rows(data, kept), take_rows(data, held)
 
 
-def _rows(data: Data, rows: NDArray[np.intp]) -> Data:
+def take_rows(data: Data, rows: NDArray[np.intp] | slice) -> Data:
+    """Return some of the rows; those of a slice are not copied."""
+
     def take(array: NDArray[Any] | None) -> NDArray[Any] | None:
         return None if array is None else array[rows]
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dnncore import _kernels
 from dnncore._blas_threads import single_threaded_blas
+from dnncore._data import take_rows
 from dnncore._engine import Data
 from dnncore._threads import threads_for
 from dnncore._validation import as_contiguous, check_matrix
@@ -21,6 +22,9 @@ __all__ = ["predict", "predict_proba", "scores"]
 
 CHUNK_ELEMENTS = 1 << 20
 """Elements of the widest of a chunk's inputs and outputs."""
+
+CHUNK_WORK = 1 << 30
+"""Multiply-adds of a chunk, during which Ctrl-C has to wait."""
 
 ENGINE_ROWS = 256
 """Rows that the engine sends through the layers at a time."""
@@ -48,10 +52,8 @@ def predict_proba(network: Network, X: ArrayLike) -> NDArray[Any]:
 
 def scores(network: Network, data: Data) -> dict[str, float]:
     """Loss, and accuracy or R2, of checked examples; see ``Network.evaluate``."""
-    threads = threads_for(None, float(data.rows) * network._program.work_per_row)
     with single_threaded_blas():
-        loss, weight = network._program.evaluate(data, threads)
-        result = {"loss": float(loss / weight) if weight > 0 else 0.0}
+        result = {"loss": _loss(network, data)}
         with np.errstate(over="ignore", invalid="ignore"):
             if network._targets.is_classification or data.target is None:
                 result["accuracy"] = _accuracy(network, data)
@@ -80,7 +82,10 @@ def _collect(
 
 def _chunks(network: Network, rows: int) -> Iterator[slice]:
     # Whole multiples of the engine's own chunks, so that the bits do not depend on these.
-    height = CHUNK_ELEMENTS // max(network.n_in, network.n_out)
+    height = min(
+        CHUNK_ELEMENTS // max(network.n_in, network.n_out),
+        CHUNK_WORK // network._program.work_per_row,
+    )
     height = max(1, height // ENGINE_ROWS) * ENGINE_ROWS
     for first in range(0, rows, height):
         yield slice(first, min(first + height, rows))
@@ -91,11 +96,24 @@ def _outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
     out = np.empty((len(inputs), network.n_out), network.dtype)
     link = network.loss.link
     activation = _kernels.ACTIVATIONS["identity" if link == "exp" else link]
-    threads = threads_for(None, float(len(inputs)) * network._program.work_per_row)
-    network._program.infer(inputs, activation, out, threads)
+    network._program.infer(inputs, activation, out, _threads(network, len(inputs)))
     if link == "exp":
         _kernels.exp(out, out)
     return out
+
+
+def _threads(network: Network, rows: int) -> int:
+    return threads_for(None, float(rows) * network._program.work_per_row)
+
+
+def _loss(network: Network, data: Data) -> float:
+    total = weights = 0.0
+    for rows in _chunks(network, data.rows):
+        chunk = take_rows(data, rows)
+        loss, weight = network._program.evaluate(chunk, _threads(network, chunk.rows))
+        total += loss
+        weights += weight
+    return total / weights
 
 
 def _as_they_are(out: NDArray[Any]) -> NDArray[Any]:
