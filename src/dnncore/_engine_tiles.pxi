@@ -67,16 +67,21 @@ cdef struct Batch:
 
 # How work is cut: docs/decisions/0002-engine.md has the measurements.
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
-cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 32768
+cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 131072
 cdef Py_ssize_t INFERENCE_ROWS = 128
 cdef Py_ssize_t MAX_TILES = 1 << 20
 
 
 cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nogil:
-    """Weight rows in a tile: a multiple of every block height, within a fixed budget."""
-    cdef Py_ssize_t rows = WEIGHT_TILE_ELEMENTS // n_out // 24 * 24
-    rows = 48 if rows < 48 else rows
-    return n_in if n_in < rows else rows
+    """Weight rows in a tile: about equal tiles within a budget, multiples of a block's height.
+
+    A layer that is not tiny has at least two.
+    """
+    cdef Py_ssize_t budget = max(<Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out)
+    cdef Py_ssize_t tiles = (n_in + budget - 1) // budget
+    if tiles == 1 and n_in >= 48 and n_in * n_out >= 4096:
+        tiles = 2
+    return min(n_in, round_up((n_in + tiles - 1) // tiles, 12))
 
 
 cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:

@@ -179,10 +179,9 @@ cdef Py_ssize_t scratch_elements(Py_ssize_t itemsize) noexcept nogil:
 # ----------------------------------------------------------------------------------------
 # Matrix product: own kernels or BLAS
 
-# BLAS packs both operands, which pays off in large products only. Measured crossovers, in
-# multiply-adds; docs/decisions/0004-matmul-crossover.md has the figures.
-cdef Py_ssize_t BLAS_MIN_WORK = 1 << 27
-cdef Py_ssize_t BLAS_MIN_SIDE = 96
+# BLAS wins in very large products, and early on where this module was built without vector
+# instructions that BLAS finds at run time. A thin product is never worth its overhead.
+cdef Py_ssize_t BLAS_MIN_SIDE = 16
 cdef int _forced_path = 0  # tests and benchmarks: 1 own, 2 BLAS
 
 
@@ -192,7 +191,7 @@ cdef bint uses_blas(const KernelTable* table, const Product* p) noexcept nogil:
     if _forced_path == 2:
         return True
     return (p.rows >= BLAS_MIN_SIDE and p.columns >= BLAS_MIN_SIDE and p.depth >= BLAS_MIN_SIDE
-            and p.rows * p.columns >= BLAS_MIN_WORK // p.depth)
+            and <double>p.rows * p.columns * p.depth >= table.blas_min_work)
 
 
 cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:
@@ -220,8 +219,8 @@ cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:
 
 def describe_paths():
     """The rule that sends a matrix product to own kernels or to BLAS, in words."""
-    return (f"own kernels; BLAS from {BLAS_MIN_WORK} multiply-adds with all sides >= "
-            f"{BLAS_MIN_SIDE}")
+    return (f"own kernels; BLAS from {_float32.blas_min_work:.3g} (float32) and "
+            f"{_float64.blas_min_work:.3g} (float64) multiply-adds")
 
 
 def _force_matmul_path(path):

@@ -84,6 +84,7 @@ ctypedef struct KernelTable:
     Py_ssize_t itemsize
     Py_ssize_t lanes           # elements in a vector register
     Py_ssize_t panel_elements  # scratch that `product` needs
+    double blas_min_work       # multiply-adds from which BLAS beats `product`
     void (*math)(int which, Py_ssize_t n, const void* x, void* out) noexcept nogil
     void (*activation_forward)(
         int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z, void* a) noexcept nogil

@@ -25,6 +25,7 @@ typedef uint64_t (*dnn_next)(void *job);
 #if defined(__GNUC__) && !defined(_WIN32)
 #define DNN_HAVE_TEAM 1
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -36,9 +37,10 @@ typedef uint64_t (*dnn_next)(void *job);
 #define dnn_pause() ((void)0)
 #endif
 
-/* About 30 microseconds: longer than a phase of a network worth sharing takes to change hands,
- * far shorter than a time slice of the system. */
-enum { DNN_SPINS = 400 };
+/* Waiting: first watch the word (some 20 microseconds), then offer the processor to others
+ * between two looks (some 100 if nobody wants it), then sleep. Waking a sleeper takes longer than
+ * most phases, but a core spun on for longer is a core taken from somebody. */
+enum { DNN_SPINS = 400, DNN_YIELDS = 200 };
 
 typedef struct {
     /* One word, so that it changes as one: number of the phase (20 bits), its tiles (22; 0 ends
@@ -98,6 +100,10 @@ static void dnn_wait_while(dnn_phases *p, uint64_t phase) {
     for (i = 0; i < DNN_SPINS; i++) {
         if (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != phase) return;
         dnn_pause();
+    }
+    for (i = 0; i < DNN_YIELDS; i++) {
+        if (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != phase) return;
+        sched_yield();
     }
     pthread_mutex_lock(&p->lock);
     __atomic_add_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);

@@ -27,15 +27,12 @@ cdef inline inlined block(
     cdef Py_ssize_t p
     cdef int i, j
     if accumulate:
+        # Added at the end: what C holds has the time of the whole loop to arrive.
         for i in range(rows):
-            if whole:
-                for j in range(vectors):
-                    acc[i][j] = vload(c + i * c_row + j * LANES)
-            else:
-                for j in range(vectors * LANES):
-                    edge[j] = c[i * c_row + j] if j < columns else 0
-                for j in range(vectors):
-                    acc[i][j] = vload(edge + j * LANES)
+            prefetch(c + i * c_row)
+            prefetch(c + i * c_row + columns - 1)
+            for j in range(vectors):
+                acc[i][j] = broadcast(0)
     elif bias != NULL:
         if not whole:
             for j in range(vectors * LANES):
@@ -57,6 +54,16 @@ cdef inline inlined block(
                 acc[i][j] = acc[i][j] + x * b_piece[j]
         a = a + (rows if packed else a_step)
         b = b + b_step
+    if accumulate:
+        for i in range(rows):
+            if whole:
+                for j in range(vectors):
+                    acc[i][j] = acc[i][j] + vload(c + i * c_row + j * LANES)
+            else:
+                for j in range(vectors * LANES):
+                    edge[j] = c[i * c_row + j] if j < columns else 0
+                for j in range(vectors):
+                    acc[i][j] = acc[i][j] + vload(edge + j * LANES)
     if epilogue == EPI_RELU:
         for i in range(rows):
             for j in range(vectors):

@@ -57,6 +57,17 @@ cdef extern from "mathfuncs.h" nogil:
     #define DNN_SQRT_HALF 0.70710678118654752440
     #define DNN_INV_SQRT_2PI 0.39894228040143267794
     #define DNN_SQRT_2_OVER_PI 0.79788456080286535588
+    /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
+     * on the same instruction set: docs/decisions/0004-matmul-crossover.md. */
+    #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
+    #define DNN_BLAS_MIN_WORK 2147483648.0
+    #elif DNN_VECTOR_BYTES == 64 || (DNN_VECTOR_BYTES == 32 && !defined(DNN_FLOAT64))
+    #define DNN_BLAS_MIN_WORK 268435456.0
+    #elif DNN_VECTOR_BYTES == 32
+    #define DNN_BLAS_MIN_WORK 33554432.0
+    #else
+    #define DNN_BLAS_MIN_WORK 131072.0
+    #endif
     enum {
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
@@ -85,6 +96,7 @@ cdef extern from "mathfuncs.h" nogil:
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
+    void prefetch "DNN_PREFETCH"(const real* p) noexcept
     vec vload "DNN_LOAD"(const real* p) noexcept
     void vstore "DNN_STORE"(real* p, vec v) noexcept
     vec broadcast "DNN_BROADCAST"(real x) noexcept
@@ -101,6 +113,7 @@ cdef extern from "mathfuncs.h" nogil:
     real softplus_ "dnn_softplus"(real x) noexcept
     real log1p_unit_ "dnn_log1p_unit"(real e) noexcept
     real erf_ "dnn_erf"(real x) noexcept
+    const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
     const double SELU_SCALE "DNN_SELU_SCALE"
     const double SELU_ALPHA "DNN_SELU_ALPHA"
@@ -118,6 +131,7 @@ _table.itemsize = sizeof(real)
 _table.lanes = LANES
 # Packed B, packed A, and room for the last whole vector stored into A.
 _table.panel_elements = DEPTH_BLOCK * (PANEL + ROW_BLOCK) + LANES
+_table.blas_min_work = BLAS_MIN_WORK
 _table.math = math
 _table.activation_forward = activation_forward
 _table.activation_backward = activation_backward
