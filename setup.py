@@ -1,7 +1,7 @@
 """Build of the compiled modules; everything else is in pyproject.toml.
 
 Environment:
-  DNNCORE_NATIVE=1    tune for the building machine (-march=native); the result may not run elsewhere
+  DNNCORE_NATIVE=1    tune for the building machine (-march=native): may not run on another
   DNNCORE_DEBUG=1     bounds, initialisation and None checks in Cython code, no optimisation
   DNNCORE_ANNOTATE=1  Cython's HTML: which lines became plain C, and which call Python
 CFLAGS and LDFLAGS are appended to the flags chosen here.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -202,6 +201,4 @@ class Build(build_ext):
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
-        sys.exit("dnncore needs Python 3.11 or newer.")
     setup(ext_modules=extensions(), cmdclass={"build_ext": Build})

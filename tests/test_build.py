@@ -1,0 +1,207 @@
+"""setup.py chooses flags and levels rightly, and others can build on the kernels."""
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from setuptools import Distribution
+from setuptools.errors import CompileError
+
+SETUP = Path(__file__).parents[1] / "setup.py"
+
+
+@pytest.fixture
+def load_setup(monkeypatch):
+    """Load setup.py as a module under given environment variables."""
+
+    def load(machine="x86_64", **environment):
+        for name in ("DNNCORE_NATIVE", "DNNCORE_DEBUG", "DNNCORE_ANNOTATE", "CFLAGS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(platform, "machine", lambda: machine)
+        monkeypatch.chdir(SETUP.parent)
+        spec = importlib.util.spec_from_file_location("setup_of_dnncore", SETUP)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+class FakeCompiler:
+    """Refuses flags that hold one of the given words."""
+
+    def __init__(self, refused=(), compiler_type="unix"):
+        self.refused = refused
+        self.compiler_type = compiler_type
+
+    def compile(self, sources, output_dir, extra_postargs):
+        if any(word in flag for word in self.refused for flag in extra_postargs):
+            raise CompileError("unknown flag")
+
+
+def chosen(module, compiler):
+    """Flags by extension name, with a compiler of the given habits."""
+    build = module.Build(Distribution({"name": "x", "ext_modules": module.extensions()}))
+    build.extensions = module.extensions()
+    build.compiler = compiler
+    build.choose_flags()
+    return {e.name.removeprefix("dnncore."): e.extra_compile_args for e in build.extensions}
+
+
+def test_levels_on_x86(load_setup, monkeypatch):
+    monkeypatch.setattr(os, "name", "posix")
+    assert load_setup("x86_64").tiers() == ["base", "v3", "v4"]
+
+
+@pytest.mark.parametrize("machine", ["arm64", "aarch64", "ppc64le", "riscv64", "i686"])
+def test_one_level_elsewhere(load_setup, machine):
+    assert load_setup(machine).tiers() == ["base"]
+
+
+@pytest.mark.parametrize("setting", ["DNNCORE_NATIVE", "DNNCORE_DEBUG"])
+def test_one_level_in_special_builds(load_setup, setting):
+    assert load_setup(**{setting: "1"}).tiers() == ["base"]
+
+
+def test_each_level_has_its_flags_and_nothing_below_has_them(load_setup):
+    flags = chosen(load_setup(), FakeCompiler())
+    for dtype in ("f32", "f64"):
+        assert "-march=x86-64-v3" in flags[f"_tiers.{dtype}_v3"]
+        assert "-march=x86-64-v4" in flags[f"_tiers.{dtype}_v4"]
+    for name in ("_kernels", "_engine", "_tiers.f32_base", "_tiers.f64_base"):
+        assert not [flag for flag in flags[name] if "-m" in flag[:2]], name
+
+
+@pytest.mark.parametrize("setting", [{}, {"DNNCORE_NATIVE": "1"}, {"DNNCORE_DEBUG": "1"}])
+def test_no_flag_changes_values_or_the_floating_point_mode(load_setup, setting):
+    harmful = ("fast", "unsafe", "finite-math", "associative", "reciprocal")
+    for flags in chosen(load_setup(**setting), FakeCompiler()).values():
+        assert not [flag for flag in flags if any(word in flag for word in harmful)]
+
+
+def test_native_is_asked_for_only_when_wanted(load_setup):
+    assert "-march=native" in chosen(load_setup(DNNCORE_NATIVE="1"), FakeCompiler())["_kernels"]
+    assert not [f for flags in chosen(load_setup(), FakeCompiler()).values() for f in flags
+                if "native" in f]  # fmt: skip
+
+
+def test_older_compiler_builds_the_lower_levels(load_setup):
+    flags = chosen(load_setup(), FakeCompiler(refused=["x86-64-v4"]))
+    assert "_tiers.f32_v3" in flags
+    assert "_tiers.f32_v4" not in flags
+
+
+def test_unknown_flags_are_left_out(load_setup):
+    flags = chosen(load_setup(), FakeCompiler(refused=["--param", "math-errno"]))["_tiers.f64_v3"]
+    assert "-O3" in flags
+    assert not [flag for flag in flags if "param" in flag or "errno" in flag]
+
+
+def test_microsoft_compiler_gets_its_own_flags(load_setup):
+    flags = chosen(load_setup("arm64"), FakeCompiler(compiler_type="msvc"))
+    assert {tuple(f) for f in flags.values()} == {("/O2",)}
+
+
+def test_flags_of_the_environment_come_last(load_setup):
+    for flags in chosen(load_setup(CFLAGS="-O1 -g"), FakeCompiler()).values():
+        assert flags[-2:] == ["-O1", "-g"]
+
+
+def test_bounds_are_checked_in_debug_builds_only(load_setup):
+    assert load_setup(DNNCORE_DEBUG="1").DIRECTIVES["boundscheck"] is True
+    assert load_setup().DIRECTIVES["boundscheck"] is False
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (
+            "ctypedef long long blas_int\ncdef void sgemm(char*, blas_int*) nogil",
+            "cimport blas_int",
+        ),
+        ("cdef void sgemm(char *transa, int *m) noexcept nogil", "ctypedef int blas_int"),
+    ],
+)
+def test_integers_of_blas_follow_scipy(load_setup, declared, expected):
+    assert expected in load_setup().blas_int_source(declared)
+
+
+def test_modules_of_other_settings_are_removed(load_setup, tmp_path):
+    module = load_setup()
+    build = module.Build(Distribution({"name": "x", "ext_modules": module.extensions()}))
+    build.extensions = [e for e in module.extensions() if not e.name.endswith("_v4")]
+    build.build_info = "TIERS = ['base', 'v3']\n"
+    (tmp_path / "_tiers").mkdir()
+    current, old, foreign = (
+        tmp_path / build.get_ext_filename("_kernels"),
+        tmp_path / "_tiers" / build.get_ext_filename("f32_v4"),
+        tmp_path / "_tiers" / "f32_v4.cpython-399-elsewhere.so",
+    )
+    for path in (current, old, foreign):
+        path.touch()
+    build.finish(tmp_path)
+    assert current.exists()
+    assert foreign.exists()  # another Python's
+    assert not old.exists()
+    assert (tmp_path / "_build_info.py").read_text() == "TIERS = ['base', 'v3']\n"
+
+
+DOWNSTREAM = """\
+from dnncore._kernels cimport linear_forward, real, scratch_elements
+from dnncore._table cimport ACT_RELU
+import numpy as np
+
+def hidden(const real[:, ::1] x, const real[:, ::1] w, const real[::1] b):
+    result = np.empty((x.shape[0], w.shape[1]), np.asarray(x).dtype)
+    cdef real[:, ::1] a = result
+    cdef real[::1] scratch = np.empty(scratch_elements(sizeof(real)), result.dtype)
+    linear_forward(ACT_RELU, x.shape[0], x.shape[1], w.shape[1], &x[0, 0], &w[0, 0], &b[0],
+                   &a[0, 0], &a[0, 0], &scratch[0])
+    return result
+"""
+DOWNSTREAM_SETUP = """\
+from Cython.Build import cythonize
+from setuptools import setup
+
+setup(name="downstream", ext_modules=cythonize("downstream.pyx", language_level=3))
+"""
+
+
+def test_another_package_can_cimport_a_fused_kernel(tmp_path, run_python):
+    (tmp_path / "downstream.pyx").write_text(DOWNSTREAM)
+    (tmp_path / "setup.py").write_text(DOWNSTREAM_SETUP)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
+        cwd=tmp_path,
+        env={**os.environ, "CFLAGS": "-O1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rng = np.random.default_rng(0)
+    x, w, b = rng.normal(size=(7, 5)), rng.normal(size=(5, 19)), rng.normal(size=19)
+    expected = np.maximum(x @ w + b, 0)
+    assert 0 < np.count_nonzero(expected) < expected.size
+    np.savez(tmp_path / "data.npz", x=x, w=w, b=b, expected=expected)
+    code = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import downstream
+data = np.load(sys.argv[1] + "/data.npz")
+for dtype, tolerance in ((np.float64, 1e-14), (np.float32, 1e-5)):
+    x, w, b = (np.ascontiguousarray(data[name], dtype) for name in "xwb")
+    result = downstream.hidden(x, w, b)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, data["expected"], rtol=tolerance, atol=tolerance)
+print("equal")
+"""
+    assert run_python(code, tmp_path) == "equal"
