@@ -1,13 +1,10 @@
-"""setup.py chooses flags and levels rightly, and others can build on the kernels."""
+"""setup.py chooses flags and levels rightly, and leaves nothing of other settings behind."""
 
 import importlib.util
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from setuptools import Distribution
 from setuptools.errors import CompileError
@@ -151,57 +148,3 @@ def test_modules_of_other_settings_are_removed(load_setup, tmp_path):
     assert foreign.exists()  # another Python's
     assert not old.exists()
     assert (tmp_path / "_build_info.py").read_text() == "TIERS = ['base', 'v3']\n"
-
-
-DOWNSTREAM = """\
-from dnncore._kernels cimport linear_forward, real, scratch_elements
-from dnncore._table cimport ACT_RELU
-import numpy as np
-
-def hidden(const real[:, ::1] x, const real[:, ::1] w, const real[::1] b):
-    result = np.empty((x.shape[0], w.shape[1]), np.asarray(x).dtype)
-    cdef real[:, ::1] a = result
-    cdef real[::1] scratch = np.empty(scratch_elements(sizeof(real)), result.dtype)
-    linear_forward(ACT_RELU, x.shape[0], x.shape[1], w.shape[1], &x[0, 0], &w[0, 0], &b[0],
-                   &a[0, 0], &a[0, 0], &scratch[0])
-    return result
-"""
-DOWNSTREAM_SETUP = """\
-from Cython.Build import cythonize
-from setuptools import setup
-
-setup(name="downstream", ext_modules=cythonize("downstream.pyx", language_level=3))
-"""
-
-
-def test_another_package_can_cimport_a_fused_kernel(tmp_path, run_python):
-    (tmp_path / "downstream.pyx").write_text(DOWNSTREAM)
-    (tmp_path / "setup.py").write_text(DOWNSTREAM_SETUP)
-    done = subprocess.run(
-        [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
-        cwd=tmp_path,
-        env={**os.environ, "CFLAGS": "-O1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    rng = np.random.default_rng(0)
-    x, w, b = rng.normal(size=(7, 5)), rng.normal(size=(5, 19)), rng.normal(size=19)
-    expected = np.maximum(x @ w + b, 0)
-    assert 0 < np.count_nonzero(expected) < expected.size
-    np.savez(tmp_path / "data.npz", x=x, w=w, b=b, expected=expected)
-    code = """
-import sys
-import numpy as np
-sys.path.insert(0, sys.argv[1])
-import downstream
-data = np.load(sys.argv[1] + "/data.npz")
-for dtype, tolerance in ((np.float64, 1e-14), (np.float32, 1e-5)):
-    x, w, b = (np.ascontiguousarray(data[name], dtype) for name in "xwb")
-    result = downstream.hidden(x, w, b)
-    assert result.dtype == dtype
-    np.testing.assert_allclose(result, data["expected"], rtol=tolerance, atol=tolerance)
-print("equal")
-"""
-    assert run_python(code, tmp_path) == "equal"

@@ -109,27 +109,3 @@ def test_show_versions_tells_how_it_was_built_and_what_runs(capsys):
     shown = capsys.readouterr().out
     for text in (_build_info.CYTHON, _build_info.COMPILER, _kernels.SIMD_LEVEL, "threads"):
         assert text in shown
-
-
-@pytest.mark.parametrize("level", _kernels.simd_levels())
-def test_simd_level_can_be_chosen(run_python, level):
-    code = """
-import numpy as np
-from dnncore import _kernels
-a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
-assert (_kernels.product(a, b) == a @ b).all()
-print(_kernels.SIMD_LEVEL)
-"""
-    assert run_python(code, DNNCORE_SIMD=level) == level
-
-
-def test_simd_level_that_is_not_there_is_refused(run_python):
-    code = """
-try:
-    import dnncore
-except ImportError as error:
-    print(error)
-"""
-    said = run_python(code, DNNCORE_SIMD="v9")
-    assert "DNNCORE_SIMD='v9'" in said
-    assert all(level in said for level in _kernels.simd_levels())
