@@ -15,7 +15,8 @@ __all__ = ["summary"]
 
 def summary(network: Network, batch_size: int) -> str:
     """Describe layers, parameters, memory and matrix-product paths."""
-    paths = iter(network._program.paths(batch_size))
+    program = network._compile()  # one of its own: the network may be in the middle of something
+    paths = iter(program.paths(batch_size))
     rows = [("layer", "output", "parameters", "product")]
     for i, layer in enumerate(network.layers):
         n = sum(p.size for p in network._parameters if p.layer == i)
@@ -33,8 +34,8 @@ def summary(network: Network, batch_size: int) -> str:
         )
     size = network.dtype.itemsize
     # While it trains: parameters, Adam's two moments, and the last finite parameters.
-    threads = threads_for(None, 3.0 * batch_size * network._program.work_per_row)
-    fit = 4 * network.n_params * size + network._program.workspace_bytes(batch_size, threads)
+    threads = threads_for(None, 3.0 * batch_size * program.work_per_row)
+    fit = 4 * network.n_params * size + program.workspace_bytes(batch_size, threads)
     lines.append(
         f"{network.n_params:,} parameters, {_mib(network.n_params * size)}; training with Adam "
         f"and batches of {batch_size}: {_mib(fit)}"

@@ -129,7 +129,10 @@ class Network:
         self._forward_step = 0
         self._epochs_seen = 0
         self.stop_training = False
-        self._program = Program(
+        self._program = self._compile()
+
+    def _compile(self) -> Program:
+        return Program(
             self._params,
             self._widths,
             operations_of(self.layers, self._parameters),
