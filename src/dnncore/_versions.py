@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata
 
 from dnncore import _build_info, _kernels
 from dnncore._blas_threads import blas_info
@@ -14,6 +13,8 @@ __all__ = ["show_versions", "versions"]
 
 def versions() -> dict[str, str]:
     """Versions, build flags, SIMD level and BLAS as text by name."""
+    from importlib import metadata  # slow to import, and seldom needed
+
     found = {"python": sys.version.split()[0], "platform": platform.platform()}
     for package in ("dnncore", "numpy", "scipy", "threadpoolctl", "safetensors", "tqdm"):
         try:

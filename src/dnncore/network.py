@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dnncore import prediction, training
 from dnncore._data import as_data, as_validation, split
+from dnncore import _kernels
 from dnncore._engine import Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
@@ -130,6 +131,8 @@ class Network:
         self._epochs_seen = 0
         self.stop_training = False
         self._program = self._compile()
+        link = self.loss.link  # poisson's exp is no activation: `prediction` applies it
+        self._link = _kernels.ACTIVATIONS["identity" if link == "exp" else link]
 
     def _compile(self) -> Program:
         return Program(

@@ -66,6 +66,9 @@ def _collect(
     network: Network, X: ArrayLike, finish: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[Any]:
     """Put into one array what ``finish`` makes of each chunk's outputs."""
+    few = network._program.infer_few(X, network._link)
+    if few is not None:
+        return finish(_after_link(network, few))
     inputs = check_matrix(X, "X", network.n_in)
     result = np.empty(0)
     with single_threaded_blas():
@@ -94,12 +97,13 @@ def _chunks(network: Network, rows: int) -> Iterator[slice]:
 def _outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
     """Compute outputs after the loss's link."""
     out = np.empty((len(inputs), network.n_out), network.dtype)
-    link = network.loss.link
-    activation = _kernels.ACTIVATIONS["identity" if link == "exp" else link]
-    network._program.infer(inputs, activation, out, _threads(network, len(inputs)))
-    if link == "exp":
-        _kernels.exp(out, out)
-    return out
+    network._program.infer(inputs, network._link, out, _threads(network, len(inputs)))
+    return _after_link(network, out)
+
+
+def _after_link(network: Network, out: NDArray[Any]) -> NDArray[Any]:
+    """Apply the one link that is no activation."""
+    return _kernels.exp(out, out) if network.loss.name == "poisson" else out
 
 
 def _threads(network: Network, rows: int) -> int:
