@@ -1,8 +1,11 @@
 """Runs what the documentation shows.
 
 Every ``python`` block of ``README.md`` and ``docs/*.md`` is executed in order, one namespace per
-file, in an empty directory. A ``text`` block right after a ``python`` block is what that block
-prints; numbers in it are compared as numbers, and ``...`` stands for anything.
+file, in an empty directory. A block under a line that is only a file's name and a colon holds that
+file's contents; it is left to the tests of what it belongs to.
+
+A ``text`` block right after a ``python`` block is what that block prints. Numbers are compared as
+numbers; ``...`` stands for anything.
 """
 
 import os
@@ -18,6 +21,8 @@ PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text\n(?P<output>.*?)^```$)?", re.M | re.S
 )
+FILE_NAME = re.compile(r"^`[\w./-]+`:\n\s*\Z", re.M)
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
@@ -30,6 +35,8 @@ def blocks(page):
     """Yield line number, code and expected output (or None) of each block."""
     text = page.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
+        if FILE_NAME.search(text, 0, match.start()):
+            continue
         yield text.count("\n", 0, match.start("code")) + 1, match["code"], match["output"]
 
 
@@ -101,7 +108,7 @@ def test_the_tutorial_has_code_with_output():
 def test_links_lead_to_files(page):
     missing = [
         link
-        for link in LINK.findall(page.read_text(encoding="utf-8"))
+        for link in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8")))
         if not (page.parent / link).exists()
     ]
     assert not missing
