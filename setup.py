@@ -19,6 +19,7 @@ import scipy
 from Cython.Build import cythonize
 from Cython.Compiler.Version import version as cython_version
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -104,6 +105,10 @@ class Build(build_ext):
         super().finalize_options()
         if self.parallel is None:
             self.parallel = os.cpu_count()
+        if self.editable_mode:  # builds in temporary folders; the next build should find its work
+            usual = build(self.distribution)
+            usual.finalize_options()
+            self.build_lib, self.build_temp = usual.build_lib, usual.build_temp
 
     def accepts(self, flags: list[str]) -> bool:
         with tempfile.TemporaryDirectory() as folder:
