@@ -30,6 +30,19 @@ To train networks rather than to take them apart, use ``dnncore.Network``.
 """
 
 from dnncore.functional._activations import relu, relu_backward, sigmoid, sigmoid_backward
+from dnncore.functional._backward import (
+    L_model_backward,
+    linear_activation_backward,
+    linear_backward,
+    update_parameters,
+)
+from dnncore.functional._forward import (
+    L_model_forward,
+    compute_cost,
+    linear_activation_forward,
+    linear_forward,
+    predict,
+)
 from dnncore.functional._gradient_check import (
     dictionary_to_vector,
     gradient_check_n,
@@ -50,17 +63,6 @@ from dnncore.functional._regularization import (
     compute_cost_with_regularization,
     forward_propagation,
     forward_propagation_with_dropout,
-)
-from dnncore.functional._steps import (
-    L_model_backward,
-    L_model_forward,
-    compute_cost,
-    linear_activation_backward,
-    linear_activation_forward,
-    linear_backward,
-    linear_forward,
-    predict,
-    update_parameters,
 )
 
 __all__ = [

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from dnncore._validation import check_real
 from dnncore.functional._arrays import Array, as_array, as_shaped, lookup
+from dnncore.functional._forward import L_model_forward, compute_cost
 from dnncore.functional._optimization import parameter_names
-from dnncore.functional._steps import L_model_forward, compute_cost
 
 __all__ = ["dictionary_to_vector", "gradient_check_n", "vector_to_dictionary"]
 

@@ -13,12 +13,12 @@ from dnncore import _kernels
 from dnncore._threads import available_cpus
 from dnncore._validation import check_finite, check_int, check_real
 from dnncore.functional._arrays import Array, as_columns, as_targets
+from dnncore.functional._forward import compute_cost
 from dnncore.functional._initialization import (
     check_widths,
     initialize_parameters,
     initialize_parameters_deep,
 )
-from dnncore.functional._steps import compute_cost
 
 __all__ = ["L_layer_model", "two_layer_model"]
 

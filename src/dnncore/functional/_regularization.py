@@ -16,12 +16,8 @@ from numpy.typing import ArrayLike
 from dnncore._validation import check_int, check_real
 from dnncore.functional._activations import differentiate
 from dnncore.functional._arrays import Array, as_array, as_columns, as_targets, count_layers
-from dnncore.functional._steps import (
-    L_model_forward,
-    compute_cost,
-    linear_activation_forward,
-    linear_backward,
-)
+from dnncore.functional._backward import linear_backward
+from dnncore.functional._forward import L_model_forward, compute_cost, linear_activation_forward
 
 __all__ = [
     "backward_propagation_with_dropout",
