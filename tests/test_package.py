@@ -82,8 +82,8 @@ def test_modules_that_load_on_demand_do_load(name):
 
 
 def test_unknown_attribute_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'Netwrok'"):
-        dnncore.Netwrok  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Perceptron'"):
+        dnncore.Perceptron  # noqa: B018
 
 
 def test_command_exists():
