@@ -93,8 +93,8 @@ def test_both_paths(path, dtype, transpose_a, transpose_b, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-# 1024 steps of depth are summed before the sums go to memory and back.
-@pytest.mark.parametrize("depth", [1, 20, 1023, 1024, 1025, 2048, 2500])
+# 256 steps of depth are summed before the sums go to memory and back.
+@pytest.mark.parametrize("depth", [1, 20, 255, 256, 257, 513, 1025])
 @pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSES)
 def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
     flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
@@ -122,10 +122,34 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_large_operands_that_are_packed(dtype):
-    for m, n, k in [(23, 300, 80), (24, 300, 80), (100, 257, 65), (25, 64, 64), (300, 300, 300)]:
-        a, b = operands(m, n, k, dtype)
-        assert_near(kernels.matmul(a, b), exact(a, b), a, b)
+@pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSES)
+# B is packed for 24 rows and more, A for 256 columns and more, in blocks of 256 rows.
+@pytest.mark.parametrize(
+    "size",
+    [(23, 300, 80), (24, 255, 80), (25, 256, 65), (255, 257, 3), (256, 300, 256), (541,) * 3],
+)
+def test_large_operands_that_are_packed(dtype, transpose_a, transpose_b, size):
+    flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    m, n, k = size
+    a, b = operands(m, n, k, dtype, **flags)
+    want = exact(a, b, **flags)
+    _kernels._force_matmul_path("own")
+    try:
+        whole = kernels.matmul(a, b, **flags)
+        assert_near(whole, want, a, b, **flags)
+        bias, gate = guarded(draw(n, dtype, 3)), guarded(draw((m, n), dtype, 4))
+        got = kernels.matmul(a, b, bias=bias, gate=gate, **flags)
+        assert_near(got, np.where(gate > 0, want + bias, 0), a, b, **flags)
+        held = draw((m, n), dtype, 5)
+        got = kernels.matmul(a, b, out=held.copy(), accumulate=True, relu=True, **flags)
+        assert_near(got, np.maximum(want + held, 0), a, b, **flags)
+        # Unpacked, a corner of the operands gives the same bits.
+        part_a = guarded(a[:, -5:] if transpose_a else a[-5:])
+        part_b = guarded(b[-19:] if transpose_b else b[:, -19:])
+        corner = kernels.matmul(part_a, part_b, **flags)
+        np.testing.assert_array_equal(corner, whole[-5:, -19:])
+    finally:
+        _kernels._force_matmul_path(None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,32 @@ for dtype in (np.float32, np.float64):
 print("kept")
 """
     assert run_python(code) == "kept"
+
+
+FALLBACK = """
+#include <stdio.h>
+#include "mathfuncs.h"
+#if DNN_VECTOR_BYTES != 4
+#error one element is a vector here
+#endif
+int main(void) {
+    float x[2] = {-1.5f, 2.5f}, y[2];
+    for (int i = 0; i < 2; i++) {
+        dnn_vec v = DNN_LOAD(x + i);
+        DNN_STORE(y + i, DNN_RELU(v) + DNN_GATE(DNN_BROADCAST(1), v));
+    }
+    printf("%d %g %g %.3f", DNN_LANES, y[0], y[1], dnn_tanh(x[0]));
+    return 0;
+}
+"""
+
+
+def test_compilers_without_vector_extensions_get_plain_loops(tmp_path):
+    headers = TESTS.parent / "src" / "dnncore" / "_tiers"
+    program = tmp_path / "fallback"
+    (tmp_path / "fallback.c").write_text(FALLBACK)
+    compiler = sysconfig.get_config_var("CC").split()
+    flags = ["-DDNN_NO_VECTORS", f"-I{headers}", f"{program}.c", "-o", str(program), "-lm"]
+    subprocess.run([*compiler, *flags], check=True, timeout=60)
+    done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1 0 3.5 -0.905"

@@ -71,7 +71,11 @@ typedef dnn_real dnn_vec_in_memory
 #endif
 #define DNN_ALWAYS_INLINE __attribute__((always_inline)) void
 #else
-#define DNN_VECTOR_BYTES ((int)sizeof(dnn_real))
+#ifdef DNN_FLOAT64
+#define DNN_VECTOR_BYTES 8 /* a number: #if cannot evaluate sizeof */
+#else
+#define DNN_VECTOR_BYTES 4
+#endif
 #define DNN_TILE_ROWS 6
 typedef dnn_real dnn_vec;
 #define DNN_LOAD(p) (*(p))
