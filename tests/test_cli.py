@@ -197,6 +197,14 @@ def test_images_with_their_own_test_part(run, folder, pack):
         assert len(table(run("predict", "model.safetensors", *data))) == 50
 
 
+def test_labels_that_only_the_test_part_has(run):
+    X = np.eye(2)[np.arange(60) % 2]
+    test = {"X_test": X[:4], "y_test": ["0", "1", "0", "new"]}
+    np.savez("a.npz", X=X, y=np.arange(60) % 2, **test)
+    assert score(run("train", "a.npz", "--quiet")) == 0.75
+    assert score(run("evaluate", "model.safetensors", "a.npz")) == 0.75
+
+
 def test_options_reach_the_network(run):
     options = ["--activation", "tanh", "--dropout", "0.5", "--optimizer", "sgd", "--seed", "7"]
     text = run(

@@ -122,6 +122,8 @@ def save_picture(
     else:
         axes["score"].set_axis_off()
     if classes:
+        if y.dtype.kind != predicted.dtype.kind:  # the test part has labels of another kind
+            y, predicted = y.astype(str), predicted.astype(str)
         plot_confusion_matrix(y, predicted, axes["last"])
     else:
         title = f"{model.target} in the test part"
