@@ -61,6 +61,7 @@ cdef extern from "_team.h" nogil:
     void run_phases "dnn_run_phases"(
         int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void* job) noexcept
     const int TEAM "DNN_HAVE_TEAM"
+    const Py_ssize_t MAX_TILES "DNN_MAX_TILES"
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:

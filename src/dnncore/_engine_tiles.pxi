@@ -69,7 +69,6 @@ cdef struct Batch:
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 131072
 cdef Py_ssize_t INFERENCE_ROWS = 128
-cdef Py_ssize_t MAX_TILES = 1 << 20
 
 
 cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nogil:
@@ -77,7 +76,8 @@ cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nog
 
     A layer that is not tiny has at least two.
     """
-    cdef Py_ssize_t budget = max(<Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out)
+    cdef Py_ssize_t budget = max(
+        <Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out, n_in // (MAX_TILES // 64) + 1)
     cdef Py_ssize_t tiles = (n_in + budget - 1) // budget
     if tiles == 1 and n_in >= 48 and n_in * n_out >= 4096:
         tiles = 2

@@ -15,7 +15,8 @@
 
 #include "_platform.h"
 
-enum { DNN_MAX_WORKERS = 63 };
+/* A phase has at most DNN_MAX_TILES tiles. */
+enum { DNN_MAX_WORKERS = 63, DNN_MAX_TILES = 32768 };
 
 /* Does tile `tile` of the current phase. */
 typedef void (*dnn_tile)(void *job, int worker, uint64_t tile);
@@ -43,9 +44,9 @@ typedef uint64_t (*dnn_next)(void *job);
 enum { DNN_SPINS = 400, DNN_YIELDS = 200 };
 
 typedef struct {
-    /* One word, so that it changes as one: number of the phase (20 bits), its tiles (22; 0 ends
-     * the run), the next unclaimed one (22). A late thread can never claim a tile of another
-     * phase than it believes. */
+    /* One word, so that it changes as one, of four times 16 bits: number of the phase, its tiles
+     * (0 ends the run), tiles claimed from the front, tiles claimed from the back. A late thread
+     * can never claim a tile of another phase than it believes. */
     uint64_t claim;
     char pad1[56];
     uint64_t done; /* tiles of this phase that are finished */
@@ -78,12 +79,9 @@ static struct {
     pid_t process;
 } dnn_pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-enum { DNN_TILE_BITS = 22 };
-#define DNN_MAX_TILES ((UINT64_C(1) << (DNN_TILE_BITS - 1)))
-#define DNN_PHASE(word) ((word) >> (2 * DNN_TILE_BITS))
-#define DNN_TILES(word) (((word) >> DNN_TILE_BITS) & ((UINT64_C(1) << DNN_TILE_BITS) - 1))
-#define DNN_TILE(word) ((word) & ((UINT64_C(1) << DNN_TILE_BITS) - 1))
-#define DNN_WORD(phase, tiles) (((phase) << (2 * DNN_TILE_BITS)) | ((tiles) << DNN_TILE_BITS))
+#define DNN_FIELD(word, i) (((word) >> (16 * (i))) & UINT64_C(0xFFFF))
+#define DNN_PHASE(word) DNN_FIELD(word, 3)
+#define DNN_WORD(phase, tiles) (((uint64_t)(phase) << 48) | ((uint64_t)(tiles) << 32))
 
 static void dnn_publish(dnn_phases *p, uint64_t phase, uint64_t tiles) {
     __atomic_store_n(&p->done, 0, __ATOMIC_RELAXED);
@@ -113,19 +111,22 @@ static void dnn_wait_while(dnn_phases *p, uint64_t phase) {
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Takes part in all phases until the last is over. */
+/* Takes part in all phases until the last is over. Every other worker begins at the back, so
+ * that two of them come back to the same tiles in every step, whose weights they have in cache. */
 static void dnn_take_part(dnn_run *run, int worker) {
     dnn_phases *p = &run->phases;
+    int backwards = worker & 1;
     for (;;) {
-        uint64_t word = __atomic_fetch_add(&p->claim, 1, __ATOMIC_ACQ_REL);
-        uint64_t phase = DNN_PHASE(word), tiles = DNN_TILES(word);
+        uint64_t word = __atomic_fetch_add(&p->claim, backwards ? UINT64_C(1) << 16 : 1,
+                                           __ATOMIC_ACQ_REL);
+        uint64_t tiles = DNN_FIELD(word, 2), back = DNN_FIELD(word, 1), front = DNN_FIELD(word, 0);
         if (tiles == 0) return;
-        if (DNN_TILE(word) < tiles) {
-            run->tile(run->job, worker, DNN_TILE(word));
+        if (front + back < tiles) {
+            run->tile(run->job, worker, backwards ? tiles - 1 - back : front);
             if (__atomic_add_fetch(&p->done, 1, __ATOMIC_ACQ_REL) == tiles)
-                dnn_publish(p, phase + 1, run->next(run->job));
+                dnn_publish(p, DNN_PHASE(word) + 1, run->next(run->job));
         } else {
-            dnn_wait_while(p, phase);
+            dnn_wait_while(p, DNN_PHASE(word));
         }
     }
 }
@@ -215,7 +216,7 @@ static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next 
     if (threads > 1) {
         dnn_run run;
         memset(&run, 0, sizeof run);
-        run.phases.claim = DNN_WORD(UINT64_C(0), tiles);
+        run.phases.claim = DNN_WORD(0, tiles);
         run.tile = tile;
         run.next = next;
         run.job = job;
