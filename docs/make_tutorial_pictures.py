@@ -177,9 +177,18 @@ def arrow(axes: Any, start: Any, end: Any, colour: str, *, dashed: bool = False,
           bend: float = 0.0) -> None:  # fmt: skip
     """Draw an arrow."""
     axes.add_patch(
-        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=13, color=colour,
-                        linewidth=1.4, linestyle="--" if dashed else "-", shrinkA=0, shrinkB=0,
-                        connectionstyle=f"arc3,rad={bend}")  # fmt: skip
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=13,
+            color=colour,
+            linewidth=1.4,
+            linestyle="--" if dashed else "-",
+            shrinkA=0,
+            shrinkB=0,
+            connectionstyle=f"arc3,rad={bend}",
+        )  # fmt: skip
     )
 
 

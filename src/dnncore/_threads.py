@@ -24,7 +24,7 @@ def available_cpus() -> int:
 
 
 def threads_for(n_threads: int | None, work: float) -> int:
-    """Number of threads for steps of `work` multiply-adds.
+    """Choose the number of threads for steps of `work` multiply-adds.
 
     Parameters
     ----------

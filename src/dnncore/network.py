@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dnncore import prediction, training
+from dnncore import _kernels, prediction, training
 from dnncore._data import as_data, as_validation, split
-from dnncore import _kernels
 from dnncore._engine import Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
