@@ -1,11 +1,12 @@
-"""The stub of the compiled kernels says what the compiled module has."""
+"""The stub of the compiled kernels says what the compiled module has; its examples run."""
 
 import ast
+import doctest
 import inspect
 from pathlib import Path
 
 import dnncore
-from dnncore import _kernels
+from dnncore import _kernels, kernels
 
 
 def stub_functions():
@@ -48,3 +49,9 @@ def test_every_function_is_in_the_stub_and_documented():
     assert functions == set(stub_functions())
     for name in functions:
         assert getattr(_kernels, name).__doc__, name
+
+
+def test_the_examples_run():
+    result = doctest.testmod(kernels)
+    assert result.attempted > 0
+    assert not result.failed

@@ -1,4 +1,4 @@
-# Elementwise functions, and activations with their derivatives.
+# Elementwise functions, the check for finite numbers, activations with their derivatives.
 
 cdef object elementwise(int which, object x, object out):
     cdef _Buffer bx = _Buffer(x, "x")
@@ -134,6 +134,35 @@ def softplus(x, out=None):
         As for :func:`exp`.
     """
     return elementwise(MATH_SOFTPLUS, x, out)
+
+
+def all_finite(x):
+    """Return whether no element is NaN or infinite.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+        C-contiguous and aligned.
+
+    Returns
+    -------
+    bool
+        ``True`` for an empty array.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a float32 or float64 array.
+    ValueError
+        If `x` is strided or misaligned.
+    """
+    cdef _Buffer b = _Buffer(x, "x")
+    cdef const KernelTable* table = kernel_table(b.view.itemsize)
+    cdef Py_ssize_t n = b.size()
+    cdef bint result
+    with nogil:
+        result = table.all_finite(n, b.view.buf)
+    return result
 
 
 cdef (Py_ssize_t, Py_ssize_t) rows_and_columns(_Buffer b) noexcept:

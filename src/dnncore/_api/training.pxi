@@ -1,4 +1,4 @@
-# Losses, optimizers, the shuffle and the check for finite numbers.
+# Losses, optimizers and the shuffle.
 
 from libc.limits cimport INT_MAX
 from libc.math cimport pow, sqrt
@@ -291,32 +291,3 @@ def shuffle(n, seed, stream=0, epoch=0, out=None):
         with nogil:
             shuffle_indices(count, key, &order[0])
     return out
-
-
-def all_finite(x):
-    """Return whether no element is NaN or infinite.
-
-    Parameters
-    ----------
-    x : ndarray of float32 or float64, any shape
-        C-contiguous and aligned.
-
-    Returns
-    -------
-    bool
-        ``True`` for an empty array.
-
-    Raises
-    ------
-    TypeError
-        If `x` is not a float32 or float64 array.
-    ValueError
-        If `x` is strided or misaligned.
-    """
-    cdef _Buffer b = _Buffer(x, "x")
-    cdef const KernelTable* table = kernel_table(b.view.itemsize)
-    cdef Py_ssize_t n = b.size()
-    cdef bint result
-    with nogil:
-        result = table.all_finite(n, b.view.buf)
-    return result
