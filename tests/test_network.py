@@ -255,6 +255,13 @@ def test_summary_disturbs_nothing():
     np.testing.assert_array_equal(net.grads, expected.grads)
 
 
+@pytest.mark.parametrize("made", [dnn.SGD, dnn.RMSprop, dnn.Adam, dnn.AdamW, dnn.Optimizer])
+def test_all_but_the_learning_rate_are_named(made):
+    with pytest.raises(TypeError, match="positional"):
+        made(0.1, 0.9)
+    assert {f.name for f in dataclasses.fields(made) if not f.kw_only} == {"learning_rate"}
+
+
 # What makes no network
 
 

@@ -151,6 +151,24 @@ def test_scores_by_hand():
     assert scores["r2"] == pytest.approx((1 + (1 - 8 / 8)) / 2)
 
 
+def test_accuracy_by_hand():
+    X = np.array([[2.0, 0, 1], [0, 2, 1], [0, 1, 2], [1, 0, 2]])
+
+    def copier(loss):
+        net = dnn.Network(3, [dnn.Dense(3)], loss=loss, dtype="float64")
+        net.params[:9] = np.eye(3).ravel()  # outputs are the inputs
+        return net
+
+    y, soft = np.array([0, 1, 1, 2]), np.eye(3)[[0, 1, 1, 2]] * 0.9 + 0.1 / 3
+    for target in (y, np.eye(3)[y], soft):  # classes 0, 1, 2, 2 are predicted
+        net = copier("softmax_cross_entropy")
+        assert net.evaluate(X, target)["accuracy"] == 0.75
+        assert net.evaluate(X, target, sample_weight=[0, 0, 3, 2])["accuracy"] == 0.4
+    several = copier("binary_cross_entropy")  # a row counts if all its outputs are right
+    Y = [[1, 0, 1], [0, 1, 1], [0, 1, 0], [0, 0, 1]]
+    assert several.evaluate(X - 0.5, Y)["accuracy"] == 0.5
+
+
 def test_training_on_what_is_not_float():
     X, y = regression()
     grid, labels = (X * 10).astype(np.int8), (y > 0).all(axis=1)
@@ -169,9 +187,9 @@ def test_training_on_what_is_not_float():
 def test_validation_split_is_what_is_left_of_the_data():
     X, y = regression()
     net, by_hand = network(), network()
-    rest, held = split_indices(100, 0.25, stratify=False, seed=net.seed)
-    assert len(held) == 25
-    a = net.fit(X, y, epochs=3, validation_split=0.25, batch_size=10)
+    rest, held = split_indices(100, 0.05, stratify=False, seed=net.seed)
+    assert len(held) == 5
+    a = net.fit(X, y, epochs=3, validation_split=0.05, batch_size=10)
     b = by_hand.fit(
         X[rest], y[rest], epochs=3, validation_data=(X[held], y[held]), batch_size=10
     )  # fmt: skip
