@@ -101,7 +101,9 @@ def expected_output(net, X):
         (w.astype(float), b.astype(float), layer.activation)
         for w, b, layer in zip(net.weights, net.biases, net.layers, strict=True)
     ]
-    return ref.forward(layers, np.asarray(X, net.dtype).astype(float))
+    with np.errstate(under="ignore"):
+        X = np.asarray(X, net.dtype).astype(float)
+    return ref.forward(layers, X)
 
 
 def call(function, *arguments, **options):
@@ -115,6 +117,7 @@ def call(function, *arguments, **options):
 
 
 @given(X=arrays(), dtype=st.sampled_from(["float32", "float64"]))
+@example(X=np.array([[0, 0, 1e-40]]), dtype="float32")  # subnormal once narrowed
 @settings(max_examples=400)
 def test_any_input(X, dtype):
     net = make("value", dtype)

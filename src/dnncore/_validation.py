@@ -151,7 +151,7 @@ def as_contiguous(
     if is_float:
         check_finite(array, name, first_row)
     narrowed = is_float and array.dtype.itemsize > dtype.itemsize
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         array = np.require(array, dtype, ["C", "A"])
     if narrowed and not np.isfinite(array).all():
         raise ValueError(
