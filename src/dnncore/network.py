@@ -64,6 +64,13 @@ class Network:
     TypeError, ValueError
         For sizes, layers, names or a dtype that make no network.
 
+    Notes
+    -----
+    Different networks may be used from different threads at will. One network is trained by one
+    thread at a time, a second one is refused; any number of threads may predict with it. What
+    they see while it is being trained are parameters in the middle of a step: for a fixed state
+    predict with a ``copy``.
+
     Examples
     --------
     >>> import dnncore as dnn
