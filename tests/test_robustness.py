@@ -62,7 +62,7 @@ def test_interrupt_stops_within_an_epoch(delay, n_threads):
     X, y = np.ones((3_000_000, 1), np.float32), np.zeros(3_000_000, np.float32)
     before = net.params.copy()
     with Interrupt(delay) as interrupt, pytest.raises(KeyboardInterrupt):
-        net.fit(X, y, epochs=2, batch_size=64, optimizer="sgd", n_threads=n_threads)
+        net.fit(X, y, epochs=1000, batch_size=64, optimizer="sgd", n_threads=n_threads)
     assert time.perf_counter() - interrupt.sent < 2
     if delay > 0.1:
         assert (net.params != before).any()
@@ -78,7 +78,8 @@ def test_interrupt_stops_a_long_prediction(method):
     X, y = np.ones((3_000_000, 1), np.float32), np.zeros(3_000_000, np.float32)
     arguments = (X,) if method == "predict" else (X, y)
     with Interrupt(0.1) as interrupt, pytest.raises(KeyboardInterrupt):
-        getattr(net, method)(*arguments)
+        while True:  # on whatever machine, the signal comes in the middle of one
+            getattr(net, method)(*arguments)
     assert time.perf_counter() - interrupt.sent < 2
     assert net.predict(X[:10]).shape == (10,)
 
