@@ -99,6 +99,18 @@ cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:
 
 # ---------------------------------------------------------------------------------- rows
 
+cdef inline void copy_row(char* to, const char* source, Py_ssize_t n) noexcept nogil:
+    # With a size known at compile time memcpy is one or two instructions, else a call.
+    if n == 4:
+        memcpy(to, source, 4)
+    elif n == 8:
+        memcpy(to, source, 8)
+    elif n == 16:
+        memcpy(to, source, 16)
+    else:
+        memcpy(to, source, n)
+
+
 cdef void gather_rows(
     const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t rows
 ) noexcept nogil:
@@ -108,13 +120,13 @@ cdef void gather_rows(
         return  # the batch is read where it lies
     for i in range(first, first + rows):
         at = <Py_ssize_t>batch.order[batch.start + i]
-        memcpy(space.slots[0].value + i * n, batch.x + at * n, n)
+        copy_row(space.slots[0].value + i * n, batch.x + at * n, n)
         if batch.labels != NULL:
             space.labels[i] = batch.labels[at]
         else:
-            memcpy(space.target + i * k, batch.target + at * k, k)
+            copy_row(space.target + i * k, batch.target + at * k, k)
         if batch.weight != NULL:
-            memcpy(space.weight + i * size, batch.weight + at * size, size)
+            copy_row(space.weight + i * size, batch.weight + at * size, size)
 
 
 cdef void forward_rows(
