@@ -80,7 +80,7 @@ cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nog
         <Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out, n_in // (MAX_TILES // 64) + 1)
     cdef Py_ssize_t tiles = (n_in + budget - 1) // budget
     if n_in >= 48 and n_in * n_out >= 4096:
-        tiles = max(tiles, <Py_ssize_t>(4 if n_in * n_out >= 32768 else 2))
+        tiles = max(tiles, <Py_ssize_t>4)
     return min(n_in, round_up((n_in + tiles - 1) // tiles, 12))
 
 

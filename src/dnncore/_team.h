@@ -28,7 +28,6 @@ typedef uint64_t (*dnn_next)(void *job);
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <unistd.h>
 
 #if defined(__x86_64__) || defined(__i386__)
 #define dnn_pause() __builtin_ia32_pause()
@@ -76,7 +75,6 @@ static struct {
     pthread_mutex_t lock;
     dnn_worker workers[DNN_MAX_WORKERS];
     int count;
-    pid_t process;
 } dnn_pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 #define DNN_FIELD(word, i) (((word) >> (16 * (i))) & UINT64_C(0xFFFF))
@@ -173,17 +171,21 @@ static int dnn_start_worker(dnn_worker *fresh) {
     return !failed;
 }
 
+static pthread_once_t dnn_pool_once = PTHREAD_ONCE_INIT;
+
+/* In the child of a fork: threads do not survive one, and their locks may be held for good. */
+static void dnn_forget_workers(void) {
+    pthread_mutex_init(&dnn_pool.lock, NULL);
+    dnn_pool.count = 0;
+}
+
+static void dnn_watch_forks(void) { pthread_atfork(NULL, NULL, dnn_forget_workers); }
+
 /* Calls up to `wanted` idle workers to the run. Fewer may come: results do not depend on it. */
 static void dnn_call_workers(dnn_run *run, int wanted) {
     dnn_worker *called[DNN_MAX_WORKERS];
     int i, found = 0;
-    if (dnn_pool.process != getpid()) {
-        /* First use, or the child of a fork: threads do not survive one, and locks may be held
-         * by threads that are gone. */
-        pthread_mutex_init(&dnn_pool.lock, NULL);
-        dnn_pool.count = 0;
-        dnn_pool.process = getpid();
-    }
+    pthread_once(&dnn_pool_once, dnn_watch_forks);
     if (wanted > DNN_MAX_WORKERS) wanted = DNN_MAX_WORKERS;
     pthread_mutex_lock(&dnn_pool.lock);
     for (i = 0; i < dnn_pool.count && found < wanted; i++) {

@@ -77,7 +77,7 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_ROW_BLOCK = 256,
         /* Packing pays once what is packed is used often enough: a panel of B by many rows, a
          * block of A by many columns. */
-        DNN_PACK_B_MIN_ROWS = 24,
+        DNN_PACK_B_MIN_ROWS = 48,
         DNN_PACK_B_MIN_ELEMENTS = 4096,
         DNN_PACK_A_MIN_COLUMNS = 256
     };

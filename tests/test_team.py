@@ -1,0 +1,58 @@
+"""The team of threads by itself: first used by several threads at once, then in forked children."""
+
+import platform
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import dnncore
+
+PROGRAM = r"""
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "_team.h"
+static int waiting;
+static void tile(void *job, int worker, uint64_t tile) { (void)job; (void)worker; (void)tile; }
+static uint64_t next(void *job) { return --*(int *)job > 0 ? 8 : 0; }
+static void *train(void *unused) {
+    int phases = 20;
+    (void)unused;
+    __atomic_add_fetch(&waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&waiting, __ATOMIC_SEQ_CST) < 4) {}
+    dnn_run_phases(3, 8, tile, next, &phases);
+    return NULL;
+}
+int main(void) {
+    int i, k, status;
+    for (i = 0; i < 500; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            pthread_t threads[4];
+            alarm(20); /* ends a child that hangs */
+            for (k = 0; k < 4; k++) pthread_create(&threads[k], NULL, train, NULL);
+            for (k = 0; k < 4; k++) pthread_join(threads[k], NULL);
+            _exit(0);
+        }
+        waitpid(child, &status, 0);
+        if (status) { printf("child %d ended with %d\n", i, status); return 1; }
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(platform.system() == "Windows", reason="the team needs POSIX threads")
+def test_several_threads_may_be_the_first(tmp_path):
+    source, program = tmp_path / "team.c", tmp_path / "team"
+    source.write_text(PROGRAM)
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    include = Path(dnncore.__file__).parent
+    subprocess.run(
+        [*compiler, "-O1", "-pthread", f"-I{include}", source, "-o", program], check=True
+    )
+    done = subprocess.run([program], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout
