@@ -2,7 +2,7 @@
 
 Environment:
   DNNCORE_NATIVE=1    tune for the building machine (-march=native): may not run on another
-  DNNCORE_DEBUG=1     bounds, initialisation and None checks in Cython code, no optimisation
+  DNNCORE_DEBUG=1     bounds, initialisation and None checks in Cython code
   DNNCORE_ANNOTATE=1  Cython's HTML: which lines became plain C, and which call Python
 CFLAGS and LDFLAGS are appended to the flags chosen here.
 """
@@ -127,7 +127,7 @@ class Build(build_ext):
         if msvc:
             common, unroll = ["/O2"], []
         elif DEBUG:
-            common, unroll = ["-O0", "-g"], []
+            common, unroll = ["-O1", "-g"], []
         else:
             common = [f for f in BASE_FLAGS if self.accepts([f])]
             common += [f for f in NATIVE_FLAGS if NATIVE and self.accepts([f])]
