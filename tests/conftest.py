@@ -1,11 +1,15 @@
 """What several test files share."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import hypothesis
 import pytest
+
+# A shell's background jobs, and all that they start, ignore SIGINT unless told otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
     "repeatable",

@@ -273,11 +273,14 @@ def test_ctrl_c(folder):
         [*COMMAND, "train", "digits", "--epochs", "1000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    for line in training.stdout:
-        if line.startswith("training:"):
-            break
-    training.send_signal(signal.SIGINT)
-    _, err = training.communicate(timeout=60)
+    try:
+        for line in training.stdout:
+            if line.startswith("training:"):
+                break
+        training.send_signal(signal.SIGINT)
+        _, err = training.communicate(timeout=60)
+    finally:
+        training.kill()
     assert (training.returncode, err) == (130, "dnncore: interrupted\n")
     assert list(folder.iterdir()) == []
 
