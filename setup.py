@@ -47,7 +47,7 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "nonecheck": DEBUG,
     "cdivision": True,
-    "embedsignature": True,
+    "embedsignature": False,
 }
 
 

@@ -1,7 +1,7 @@
 """The engine: a network as a flat program over one parameter buffer.
 
 A ``Program`` is a list of operations between *slots*. A slot holds one layer's output for every
-row of the batch (``value``), the input of its activation if the derivative needs it (``pre``),
+row of the batch (``value``), the activation's derivative if the output does not tell it (``pre``),
 and the gradient of the loss by that output (``delta``). A training step has two phases:
 
 1. rows: the batch is cut into tiles of rows; a tile is gathered, sent through every operation,
@@ -109,7 +109,7 @@ cdef class Workspace:
                 # Slot 0 is the gathered input; inference reads the caller's rows instead.
                 s.slots[i].value = place(base, &total, wide if training or i > 0 else 0)
                 s.slots[i].pre = NULL
-                if net.keeps_pre[i]:
+                if training and net.keeps_pre[i]:
                     s.slots[i].pre = place(base, &total, wide)
                 s.slots[i].delta = NULL
                 if training or i == net.n_slots - 1:

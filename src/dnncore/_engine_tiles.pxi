@@ -30,7 +30,7 @@ cdef struct Net:
     int n_operations
     int n_slots
     Py_ssize_t* widths         # of the slots
-    bint* keeps_pre            # slots whose activation needs its input for the derivative
+    bint* keeps_pre            # slots whose activation's derivative needs its input
     WeightTile* weight_tiles
     Py_ssize_t n_weight_tiles
     Py_ssize_t gradient_elements   # scratch for a weight tile's gradient
@@ -41,7 +41,7 @@ cdef struct Net:
 
 cdef struct Slot:
     char* value
-    char* pre
+    char* pre                  # input of the activation; in training soon its derivative
     char* delta
 
 cdef struct Space:
@@ -156,7 +156,7 @@ cdef void forward_rows(
             else:
                 memcpy(a, source, rows * op.n_out * size)
             continue
-        z = a if target.pre == NULL else target.pre + first * op.n_out * size
+        z = a if target.pre == NULL else target.pre + first * op.n_out * size  # NULL in inference
         p.rows, p.columns, p.depth = rows, op.n_out, op.n_in
         p.a, p.a_row, p.a_step = source, op.n_in, 1
         p.b, p.b_step, p.b_column = net.w + op.weight * size, op.n_out, 1
@@ -167,7 +167,9 @@ cdef void forward_rows(
         p.gate, p.gate_row = NULL, 0
         p.scratch = space.scratch + worker * net.table.panel_elements * size
         matmul(net.table, &p)
-        if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
+        if target.pre != NULL:
+            net.table.activation_forward_with_slope(op.activation, rows * op.n_out, z, a)
+        elif op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
             net.table.activation_forward(op.activation, rows, op.n_out, z, a)
 
 
@@ -219,10 +221,11 @@ cdef void backward_rows(
                               <unsigned int>(first * op.n_out), op.rate,
                               d, source.delta + first * op.n_in * size)
             continue
-        if op.activation != ACT_IDENTITY and not op.gated:
+        if target.pre != NULL:
+            net.table.multiply(rows * op.n_out, d, target.pre + first * op.n_out * size)
+        elif op.activation != ACT_IDENTITY and not op.gated:
             net.table.activation_backward(
-                op.activation, rows, op.n_out, d,
-                NULL if target.pre == NULL else target.pre + first * op.n_out * size,
+                op.activation, rows, op.n_out, d, NULL,
                 target.value + first * op.n_out * size, d)
         if op.source == 0 and not need_dx:
             continue

@@ -88,6 +88,10 @@ ctypedef struct KernelTable:
     void (*math)(int which, Py_ssize_t n, const void* x, void* out) noexcept nogil
     void (*activation_forward)(
         int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z, void* a) noexcept nogil
+    # Only for activations whose derivative needs z: z is replaced by the derivative.
+    void (*activation_forward_with_slope)(
+        int kind, Py_ssize_t n, void* z, void* a) noexcept nogil
+    void (*multiply)(Py_ssize_t n, void* x, const void* y) noexcept nogil
     void (*activation_backward)(
         int kind, Py_ssize_t rows, Py_ssize_t columns,
         const void* da, const void* z, const void* a, void* dz) noexcept nogil

@@ -210,6 +210,62 @@ cdef inline inlined backward_loop(
             dz[i] = da[i]
 
 
+cdef inline inlined forward_with_slope_loop(
+    int kind, Py_ssize_t n, real* z, real* a
+) noexcept nogil:
+    # For the activations that need their input: a from z, and z replaced by the derivative,
+    # with the exponentials that the two share computed once.
+    cdef Py_ssize_t i
+    cdef real x, p, q, e
+    if kind == ACT_GELU:
+        for i in range(n):
+            x = z[i]
+            p = <real>0.5 * (1 + erf_(x * <real>SQRT_HALF))
+            a[i] = x * p
+            z[i] = p + x * (<real>INV_SQRT_2PI * exp_(<real>-0.5 * x * x))
+    elif kind == ACT_GELU_TANH:
+        for i in range(n):
+            x = z[i]
+            q = -100 if x < -100 else (100 if x > 100 else x)
+            p = tanh_(<real>SQRT_2_OVER_PI * q * (1 + <real>0.044715 * q * q))
+            e = <real>SQRT_2_OVER_PI * (1 + <real>(3 * 0.044715) * q * q)
+            a[i] = <real>0.5 * x * (1 + p)
+            z[i] = <real>0.5 * (1 + p) + <real>0.5 * q * (1 - p * p) * e
+    elif kind == ACT_SILU:
+        for i in range(n):
+            x = z[i]
+            p = sigmoid_(x)
+            a[i] = x * p
+            z[i] = p * (1 + x * (1 - p))
+    elif kind == ACT_MISH:
+        for i in range(n):
+            x = z[i]
+            e = exp_(20 if x > 20 else x)
+            q = e * (e + 2)
+            p = q / (q + 2)
+            a[i] = x * p
+            z[i] = p + x * (1 - p * p) * (e / (1 + e))
+    else:  # ACT_HARD_SWISH
+        for i in range(n):
+            x = z[i]
+            a[i] = hard_swish(x)
+            z[i] = hard_swish_slope(x, 0)
+
+
+cdef void activation_forward_with_slope(
+    int kind, Py_ssize_t n, void* z, void* a
+) noexcept nogil:
+    forward_with_slope_loop(kind, n, <real*>z, <real*>a)
+
+
+cdef void multiply(Py_ssize_t n, void* x_, const void* y_) noexcept nogil:
+    cdef real* x = <real*>x_
+    cdef const real* y = <const real*>y_
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] = x[i] * y[i]
+
+
 cdef void softmax_forward(
     Py_ssize_t rows, Py_ssize_t columns, const real* z, real* a
 ) noexcept nogil:

@@ -54,38 +54,50 @@ cdef inline inlined block(
                 acc[i][j] = acc[i][j] + x * b_piece[j]
         a = a + (rows if packed else a_step)
         b = b + b_step
+    # Loops of constant length without branches inside: only these keep acc in registers.
+    if not whole:
+        for i in range(rows):
+            for j in range(vectors):
+                vstore(edge + (i * vectors + j) * LANES, acc[i][j])
+        store_edge(rows, columns, edge, vectors * LANES, c, c_row, accumulate, epilogue,
+                   gate, gate_row)
+        return
     if accumulate:
         for i in range(rows):
-            if whole:
-                for j in range(vectors):
-                    acc[i][j] = acc[i][j] + vload(c + i * c_row + j * LANES)
-            else:
-                for j in range(vectors * LANES):
-                    edge[j] = c[i * c_row + j] if j < columns else 0
-                for j in range(vectors):
-                    acc[i][j] = acc[i][j] + vload(edge + j * LANES)
+            for j in range(vectors):
+                acc[i][j] = acc[i][j] + vload(c + i * c_row + j * LANES)
     if epilogue == EPI_RELU:
         for i in range(rows):
             for j in range(vectors):
                 acc[i][j] = vrelu(acc[i][j])
-    if whole:
+    elif epilogue == EPI_GATE:
+        for i in range(rows):
+            for j in range(vectors):
+                acc[i][j] = vgate(acc[i][j], vload(gate + i * gate_row + j * LANES))
+    for i in range(rows):
+        for j in range(vectors):
+            vstore(c + i * c_row + j * LANES, acc[i][j])
+
+
+cdef void store_edge(
+    int rows, int columns, const real* values, int width, real* c, Py_ssize_t c_row,
+    bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
+) noexcept nogil:
+    """What `block` does at its end, for one whose last columns are padding."""
+    cdef int i, j
+    cdef real x
+    for i in range(rows):
+        for j in range(columns):
+            x = values[j] + (c[j] if accumulate else 0)
+            if epilogue == EPI_RELU:
+                x = 0 if x < 0 else x
+            elif epilogue == EPI_GATE:
+                x = x if gate[j] > 0 else 0
+            c[j] = x
+        values += width
+        c += c_row
         if epilogue == EPI_GATE:
-            for i in range(rows):
-                for j in range(vectors):
-                    acc[i][j] = vgate(acc[i][j], vload(gate + i * gate_row + j * LANES))
-        for i in range(rows):
-            for j in range(vectors):
-                vstore(c + i * c_row + j * LANES, acc[i][j])
-    else:
-        for i in range(rows):
-            for j in range(vectors):
-                vstore(edge + j * LANES, acc[i][j])
-            if epilogue == EPI_GATE:
-                for j in range(columns):
-                    c[i * c_row + j] = edge[j] if gate[i * gate_row + j] > 0 else 0
-            else:
-                for j in range(columns):
-                    c[i * c_row + j] = edge[j]
+            gate += gate_row
 
 
 cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
