@@ -1,6 +1,6 @@
 """Test accuracy of the README's commands over several seeds: ``dnncore train`` as a user runs it.
 
-    python bench/accuracy.py --json bench/results/accuracy.json
+python bench/accuracy.py --json bench/results/accuracy.json
 """
 
 from __future__ import annotations

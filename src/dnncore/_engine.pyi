@@ -1,4 +1,4 @@
-from typing import Any, Final, Literal, TypedDict, final
+from typing import Any, Final, Literal, Self, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,16 @@ class DropoutFields(TypedDict):
     target: int
     rate: float
     stream: int
+
+@final
+class Workspace:
+    @property
+    def workers(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __new__(
+        cls, program: Program, rows: int, workers: int, training: bool, losses: int
+    ) -> Self: ...
 
 @final
 class Data:
