@@ -45,7 +45,7 @@ build: $(VENV)/with-test
 lint: $(VENV)/with-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(VENV)/bin/cython-lint src
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/cython-lint src
 	$(VENV)/bin/codespell
 
 types: $(VENV)/with-lint build
