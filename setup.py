@@ -38,8 +38,13 @@ TIER_FLAGS = {
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
 NATIVE_FLAGS = ["-march=native", "-mprefer-vector-width=512"]
-# The tiers unroll register blocks of up to 12 x 2 accumulators completely.
-UNROLL_FLAGS = ["--param=max-completely-peeled-insns=400"]
+LOOP_FLAGS = [
+    # The tiers unroll register blocks of up to 12 x 2 accumulators completely.
+    "--param=max-completely-peeled-insns=400",
+    # Newer gcc, tuned for AVX2, makes FMAs of some sums of products and not of others, as the
+    # shape of a block has it: an element would have other bits in another block.
+    "--param=avoid-fma-max-bits=0",
+]
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -125,13 +130,13 @@ class Build(build_ext):
         own = os.environ.get("CFLAGS", "").split()
         msvc = self.compiler.compiler_type == "msvc"
         if msvc:
-            common, unroll = ["/O2"], []
+            common, loops = ["/O2"], []
         elif DEBUG:
-            common, unroll = ["-O1", "-g"], []
+            common, loops = ["-O1", "-g"], []
         else:
             common = [f for f in BASE_FLAGS if self.accepts([f])]
             common += [f for f in NATIVE_FLAGS if NATIVE and self.accepts([f])]
-            unroll = [f for f in UNROLL_FLAGS if self.accepts([f])]
+            loops = [f for f in LOOP_FLAGS if self.accepts([f])]
         kept = []
         for extension in self.extensions:
             flags = list(common)
@@ -139,7 +144,7 @@ class Build(build_ext):
                 level = TIER_FLAGS[extension.name.rsplit("_", 1)[1]]
                 if level and not self.accepts(level):
                     continue  # an older compiler: the library runs on the lower tiers
-                flags += level + unroll
+                flags += level + loops
             extension.extra_compile_args = flags + own
             kept.append(extension)
         self.extensions = kept
@@ -169,7 +174,10 @@ class Build(build_ext):
         )
         # File times say nothing about flags: other settings than last time build everything anew.
         last = Path(self.build_temp) / "build_info.txt"
-        if not last.exists() or last.read_text(encoding="utf-8") != self.build_info:
+        settings = self.build_info + "".join(
+            f"# {e.name}: {' '.join(e.extra_compile_args)}\n" for e in self.extensions
+        )
+        if not last.exists() or last.read_text(encoding="utf-8") != settings:
             self.force = True
         # Cython writes C per version and directives, away from the sources.
         folder = f"build/cython-{cython_version}{'-debug' if DEBUG else ''}"
@@ -186,7 +194,7 @@ class Build(build_ext):
             extension.sources = sources[extension.name]
         super().build_extensions()
         last.parent.mkdir(parents=True, exist_ok=True)
-        last.write_text(self.build_info, encoding="utf-8")
+        last.write_text(settings, encoding="utf-8")
 
     def run(self) -> None:
         write_blas_int()

@@ -95,6 +95,12 @@ def test_older_compiler_builds_the_lower_levels(load_setup):
     assert "_tiers.f32_v4" not in flags
 
 
+@pytest.mark.parametrize("setting", [{}, {"DNNCORE_NATIVE": "1"}])
+def test_sums_of_products_are_contracted_alike_in_every_block(load_setup, setting):
+    for name, flags in chosen(load_setup(**setting), FakeCompiler()).items():
+        assert ("--param=avoid-fma-max-bits=0" in flags) == ("_tiers" in name)
+
+
 def test_unknown_flags_are_left_out(load_setup):
     flags = chosen(load_setup(), FakeCompiler(refused=["--param", "math-errno"]))["_tiers.f64_v3"]
     assert "-O3" in flags
