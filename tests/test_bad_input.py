@@ -225,8 +225,8 @@ def test_any_options(values):
             validation_split=h, n_threads=g,
         )  # fmt: skip
         assert np.isfinite(net.params).all()
-        if result is None and net._epochs_seen == 0:
-            assert net._state is None or net._state.step == 0
+        if result is None and net._position.epoch == 0:
+            assert net._position.step == 0
             np.testing.assert_array_equal(net.params, before)
 
 

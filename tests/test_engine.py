@@ -1,12 +1,14 @@
 """The engine's program, asked directly: slices, sums, masks, paths."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 import dnncore as dnn
 from dnncore import _kernels
 from dnncore import reference as ref
-from dnncore._engine import MAX_THREADS, Data
+from dnncore._engine import MAX_THREADS, Data, Position
 from dnncore._threads import available_cpus, threads_for
 
 SGD = dnn.SGD(0.1).settings()
@@ -23,8 +25,10 @@ def examples(rows=10, weighted=False):
     return Data(rng.standard_normal((rows, 3)), None, rng.standard_normal((rows, 2)), weight)
 
 
-def run(net, data, order=None, start=0, batch=4, step=0, seconds=np.inf, threads=1):
-    return net._program.run(data, order, start, batch, step, seconds, SGD, None, None, threads)
+def run(net, data, order=None, start=0, batch=4, step=0, seconds=np.inf, threads=1, steps=0):
+    at = Position(step, start=start)
+    net._program.run(data, order, at, batch, seconds, steps, SGD, None, None, threads)
+    return at.start, at.step, at.loss_sum, at.weight_sum, at.finite
 
 
 # Slices
@@ -52,6 +56,22 @@ def test_a_slice_ends_with_a_step_and_is_gone_on_with(threads):
     assert slices > 5
     np.testing.assert_array_equal(parts.params, whole.params)
     np.testing.assert_allclose(sums, [loss, weight], rtol=1e-12)
+
+
+def test_slices_of_some_steps_add_up_to_the_same_bits():
+    data, whole, parts = examples(103), make(), make()
+    at, expected = Position(), run(whole, data)
+    for steps in (1, 3, 2, 100):
+        before = at.step
+        parts._program.run(data, None, at, 4, np.inf, steps, SGD, None, None, 1)
+        assert at.step == min(before + steps, 26)
+    assert (at.start, at.step, at.loss_sum, at.weight_sum, at.finite) == expected
+    np.testing.assert_array_equal(parts.params, whole.params)
+    assert at.loss == at.loss_sum / 103
+    copied = pickle.loads(pickle.dumps(at))
+    at.next_epoch()
+    assert (at.step, at.epoch, at.start, at.loss_sum, at.loss) == (26, 1, 0, 0.0, 0.0)
+    assert (copied.step, copied.epoch, copied.start, copied.loss_sum) == (26, 0, 103, expected[2])
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -55,6 +55,28 @@ class Data:
     ) -> None: ...
 
 @final
+class Position:
+    step: int
+    epoch: int
+    start: int
+    loss_sum: float
+    weight_sum: float
+    finite: bool
+    def __init__(
+        self,
+        step: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        loss_sum: float = 0.0,
+        weight_sum: float = 0.0,
+    ) -> None: ...
+    def __reduce__(self) -> tuple[type[Position], tuple[int, int, int, float, float]]: ...
+    @property
+    def loss(self) -> float: ...
+    def next_epoch(self) -> None: ...
+    def rewind(self) -> None: ...
+
+@final
 class Program:
     @property
     def params(self) -> NDArray[Any]: ...
@@ -75,15 +97,15 @@ class Program:
         self,
         data: Data,
         order: NDArray[np.int64] | None,
-        start: int,
+        position: Position,
         batch_size: int,
-        step: int,
         seconds: float,
+        max_steps: int,
         optimizer: Settings,
         s1: NDArray[Any] | None,
         s2: NDArray[Any] | None,
         threads: int,
-    ) -> tuple[int, int, float, float, bool]: ...
+    ) -> None: ...
     def forward(self, x: NDArray[Any], step: int, threads: int) -> NDArray[Any]: ...
     def backward(
         self, d_out: NDArray[Any], grads: NDArray[Any], step: int, threads: int
@@ -91,7 +113,7 @@ class Program:
     def step(
         self,
         grads: NDArray[Any],
-        step: int,
+        position: Position,
         optimizer: Settings,
         s1: NDArray[Any] | None,
         s2: NDArray[Any] | None,

@@ -188,6 +188,61 @@ cdef class Data:
             batch.weight = <const char*>&self.weight_view[0]
 
 
+@cython.final
+cdef class Position:
+    """How far training has come.
+
+    The engine writes it before Python can look up, so Ctrl-C cannot lose a step: the parameters
+    and the position always agree.
+
+    Parameters
+    ----------
+    step : int
+        Steps the optimizer has made.
+    epoch : int
+        Epochs that are over.
+    start : int
+        Rows of the running epoch that have been trained on.
+    loss_sum, weight_sum : float
+        Sums over these rows: of weight times loss, and of the weights.
+
+    Attributes
+    ----------
+    finite : bool
+        False if a batch's loss was not finite: it was not applied and `start` points at it.
+    """
+
+    cdef public long long step
+    cdef public unsigned long long epoch
+    cdef public Py_ssize_t start
+    cdef public double loss_sum, weight_sum
+    cdef public bint finite
+
+    def __init__(self, long long step=0, unsigned long long epoch=0, Py_ssize_t start=0,
+                 double loss_sum=0.0, double weight_sum=0.0):
+        self.step, self.epoch, self.start = step, epoch, start
+        self.loss_sum, self.weight_sum = loss_sum, weight_sum
+        self.finite = True
+
+    def __reduce__(self):
+        return Position, (self.step, self.epoch, self.start, self.loss_sum, self.weight_sum)
+
+    @property
+    def loss(self):
+        """Mean loss of the running epoch's rows so far."""
+        return self.loss_sum / self.weight_sum if self.weight_sum > 0 else 0.0
+
+    def next_epoch(self):
+        """Close the running epoch."""
+        self.epoch += 1
+        self.rewind()
+
+    cpdef rewind(self):
+        """Go to the start of the running epoch."""
+        self.start = 0
+        self.loss_sum = self.weight_sum = 0
+
+
 cdef char* address(object array) except? NULL:
     """Address of a C-contiguous, writable array of any dtype and dimension; NULL for None."""
     cdef unsigned char[::1] view
@@ -326,9 +381,9 @@ cdef class Program:
         self.busy = True
         return space
 
-    def run(self, Data data, order, Py_ssize_t start, Py_ssize_t batch_size,
-            long long step, double seconds, tuple optimizer, s1, s2, int threads):
-        """Train on mini-batches until the epoch or the time is over.
+    def run(self, Data data, order, Position position, Py_ssize_t batch_size, double seconds,
+            long long max_steps, tuple optimizer, s1, s2, int threads):
+        """Train on mini-batches until the epoch, the time or the number of steps is over.
 
         Parameters
         ----------
@@ -336,31 +391,20 @@ cdef class Program:
             The examples.
         order : ndarray of int64 or None
             The epoch's order of rows; None takes them as they lie.
-        start : int
-            Place in the order to go on from.
+        position : Position
+            Where to go on from; written to.
         batch_size : int
             Rows a step; the last one may have fewer.
-        step : int
-            Steps the optimizer has made so far.
         seconds : float
             Stop after the step that ends later than this.
+        max_steps : int
+            Stop after as many steps; 0 sets no limit.
         optimizer : tuple
             ``(id, lr, l2, decay, beta1, beta2, eps)``.
         s1, s2 : ndarray or None
             Moments, laid out as the parameters.
         threads : int
             Threads to use, this one included.
-
-        Returns
-        -------
-        start : int
-            Place in the order to go on from.
-        step : int
-            Steps made so far.
-        loss, weight : float
-            Sums over the rows seen: of weight times loss, and of the weights.
-        finite : bool
-            False if a batch's loss was not finite: it was not applied and `start` points at it.
         """
         cdef Training t
         cdef const long long[::1] order_view
@@ -372,26 +416,29 @@ cdef class Program:
             order_view = order
             t.batch.order = &order_view[0]
             t.n = order_view.shape[0]
-        t.batch.start = start
+        t.batch.start = position.start
         t.batch_size = batch_size
         t.optimizer = optimizer[0]
         (t.settings.lr, t.settings.l2, t.settings.decay,
          t.settings.beta1, t.settings.beta2, t.settings.eps) = optimizer[1:7]
         t.s1, t.s2 = address(s1), address(s2)
-        t.step, t.seed = step, self.seed
+        t.step, t.seed = position.step, self.seed
+        t.max_step = t.step + max_steps if max_steps > 0 else -1
+        t.loss_sum, t.weight_total = position.loss_sum, position.weight_sum
         t.finite = True
         cdef Workspace space = self._enter(min(batch_size, t.n), threads)
         self.forward_rows_kept = 0
         t.net, t.space = &self.net, &space.space
-        try:
-            with nogil:
-                mode = flush_denormals()
-                t.end = seconds_now() + seconds
-                run_phases(threads, begin_batch(&t), training_tile, training_next, &t)
-                restore_denormals(mode)
-        finally:
-            self.busy = False
-        return t.batch.start, t.step, t.loss_sum, t.weight_total, t.finite
+        with nogil:
+            mode = flush_denormals()
+            t.end = seconds_now() + seconds
+            run_phases(threads, begin_batch(&t), training_tile, training_next, &t)
+            restore_denormals(mode)
+        # No Python code runs in between, and so no handler of a signal.
+        position.start, position.step = t.batch.start, t.step
+        position.loss_sum, position.weight_sum = t.loss_sum, t.weight_total
+        position.finite = t.finite
+        self.busy = False
 
     def forward(self, x, unsigned long long step, int threads):
         """Forward in training mode, keeping what `backward` needs; returns the last output."""
@@ -459,8 +506,8 @@ cdef class Program:
         """Rows of the last `forward`; 0 if there is none to go back from."""
         return self.forward_rows_kept
 
-    def step(self, grads, long long step, tuple optimizer, s1, s2):
-        """One update of all parameters from `grads`; `step` counts from 1."""
+    def step(self, grads, Position position, tuple optimizer, s1, s2):
+        """One update of all parameters from `grads`."""
         cdef const char* g = address(grads)
         cdef char* m1 = address(s1)
         cdef char* m2 = address(s2)
@@ -471,7 +518,8 @@ cdef class Program:
         cdef int i, part, kind = optimizer[0]
         cdef uint64_t mode
         h.lr, h.l2, h.decay, h.beta1, h.beta2, h.eps = optimizer[1:7]
-        bias_corrections(&h, step)
+        position.step += 1
+        bias_corrections(&h, position.step)
         plain = undecayed(&h)
         with nogil:
             mode = flush_denormals()

@@ -18,7 +18,7 @@ cdef struct Training:
     const char* input                # the batch's rows, gathered or where they lie
     Py_ssize_t tile                  # rows in a tile
     Py_ssize_t n_tiles
-    long long step
+    long long step, max_step         # the step to stop after, or -1
     unsigned long long seed
     double batch_weight, loss_sum, weight_total
     double end, since_clock
@@ -75,7 +75,7 @@ cdef uint64_t training_next(void* job) noexcept nogil:
         if t.net.n_weight_tiles > 0:
             return <uint64_t>t.net.n_weight_tiles
     t.batch.start += t.batch.rows
-    if t.batch.start >= t.n:
+    if t.batch.start >= t.n or t.step == t.max_step:
         return 0
     t.since_clock += <double>t.batch.rows * t.net.work_per_row
     if t.since_clock > CLOCK_WORK:

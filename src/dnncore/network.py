@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dnncore import _kernels, prediction, training
 from dnncore._data import as_data, as_validation, split
-from dnncore._engine import Program
+from dnncore._engine import Position, Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.callbacks import Callback, ProgressBar, as_callbacks
@@ -134,7 +134,7 @@ class Network:
         self._last_finite: training.LastFinite | None = None
         self._lock = threading.RLock()
         self._forward_step = 0
-        self._epochs_seen = 0
+        self._position = Position()
         self.stop_training = False
         self._program = self._compile()
         link = self.loss.link  # poisson's exp is no activation: `prediction` applies it
@@ -170,7 +170,7 @@ class Network:
                 weights = initialize(chosen, rng, p.shape[0], p.shape[1])
                 view[...] = as_matrix(weights, f"The initial {p.name}", dtype=self.dtype)
         self.reset_optimizer()
-        self._epochs_seen = 0
+        self._position = Position()
         return self
 
     @property
@@ -414,9 +414,11 @@ class Network:
     def reset_optimizer(self) -> None:
         """Forget the optimizer's moments and steps."""
         self._state = None
+        self._position.step = 0
 
     def _optimizer_state(self, optimizer: Optimizer) -> OptimizerState:
         if self._state is None or self._state.kernel != optimizer.kernel:
+            self.reset_optimizer()
             self._state = OptimizerState.start(optimizer.kernel, self.n_params, self.dtype)
         return self._state
 
@@ -527,7 +529,7 @@ class Network:
             "layers": self.layers,
             "params": self._params.copy(),
             "state": self._state,
-            "epochs_seen": self._epochs_seen,
+            "position": self._position,
             "forward_step": self._forward_step,
         }
 
@@ -535,7 +537,7 @@ class Network:
         self._restore(state["config"], state["layers"])
         self._params[...] = state["params"]
         self._state = None if state["state"] is None else state["state"].copy()
-        self._epochs_seen = state["epochs_seen"]
+        self._position = copy.copy(state["position"])
         self._forward_step = state["forward_step"]
 
     def copy(self) -> Self:

@@ -236,13 +236,10 @@ class OptimizerState:
         Kernel that the moments belong to.
     moments : list of ndarray
         Laid out as the parameters.
-    step : int
-        Steps made so far.
     """
 
     kernel: str
     moments: list[NDArray[Any]]
-    step: int = 0
 
     @classmethod
     def start(cls, kernel: str, n: int, dtype: np.dtype[Any]) -> OptimizerState:
@@ -254,7 +251,7 @@ class OptimizerState:
         copies = [aligned_zeros(moment.size, moment.dtype) for moment in self.moments]
         for copy, moment in zip(copies, self.moments, strict=True):
             copy[...] = moment
-        return OptimizerState(self.kernel, copies, self.step)
+        return OptimizerState(self.kernel, copies)
 
     @property
     def first(self) -> NDArray[Any] | None:

@@ -135,7 +135,7 @@ def train(
 ) -> History:
     """Train a network on validated data; see ``Network.fit``."""
     history = History()
-    program, settings = network._program, optimizer.settings()
+    program, position, settings = network._program, network._position, optimizer.settings()
     order = np.empty(data.rows, np.int64) if shuffle else None
     begun: list[Callback] = []
     with exclusive(network):
@@ -151,26 +151,23 @@ def train(
                 for callback in callbacks:
                     callback.on_epoch_begin(network, epoch)
                 if order is not None:
-                    program.shuffled(data.rows, network._epochs_seen, order)
-                start, loss_sum, weight_sum = 0, 0.0, 0.0
-                while start < data.rows:
-                    start, state.step, loss, weight, finite = program.run(
-                        data, order, start, batch_size, state.step, SLICE_SECONDS, settings,
+                    program.shuffled(data.rows, position.epoch, order)
+                position.rewind()
+                while position.start < data.rows:
+                    program.run(
+                        data, order, position, batch_size, SLICE_SECONDS, 0, settings,
                         state.first, state.second, threads,
                     )  # fmt: skip
-                    loss_sum += loss
-                    weight_sum += weight
-                    if not finite:
+                    start = position.start
+                    if not position.finite:
                         _diverged(network, last, optimizer, epoch, start // batch_size)
                     if not all(map(all_finite, (network.params, *state.moments))):
                         _diverged(network, last, optimizer, epoch, (start - 1) // batch_size)
                     last.keep()
                     for callback in callbacks:
-                        callback.on_progress(
-                            network, epoch, start / data.rows, _mean(loss_sum, weight_sum)
-                        )
-                network._epochs_seen += 1
-                logs = {"loss": _mean(loss_sum, weight_sum)}
+                        callback.on_progress(network, epoch, start / data.rows, position.loss)
+                logs = {"loss": position.loss}
+                position.next_epoch()
                 if validation is not None:
                     found = scores(network, validation)
                     logs.update({f"val_{name}": value for name, value in found.items()})
@@ -189,31 +186,33 @@ def train(
 def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
     """One step on validated data; see ``Network.train_step``."""
     threads = threads_for(None, 3.0 * data.rows * network._program.work_per_row)
+    position = network._position
     with exclusive(network):
         state, last = _prepare(network, optimizer)
-        _, state.step, loss, weight, finite = network._program.run(
-            data, None, 0, data.rows, state.step, math.inf, optimizer.settings(),
+        position.rewind()
+        network._program.run(
+            data, None, position, data.rows, math.inf, 1, optimizer.settings(),
             state.first, state.second, threads,
         )  # fmt: skip
-        if not finite:
-            _diverged(network, last, optimizer, None, state.step)
+        if not position.finite:
+            _diverged(network, last, optimizer, None, position.step)
         if not all_finite(network.params):
-            _diverged(network, last, optimizer, None, state.step - 1)
-    return _mean(loss, weight)
+            _diverged(network, last, optimizer, None, position.step - 1)
+        return position.loss
 
 
 def step(network: Network, optimizer: Optimizer) -> None:
     """One update from the network's gradients; see ``Network.step``."""
+    position = network._position
     with exclusive(network):
         state, last = _prepare(network, optimizer)
         if not all_finite(network.grads):
-            _diverged(network, last, optimizer, None, state.step)
-        state.step += 1
+            _diverged(network, last, optimizer, None, position.step)
         network._program.step(
-            network.grads, state.step, optimizer.settings(), state.first, state.second
+            network.grads, position, optimizer.settings(), state.first, state.second
         )
         if not all_finite(network.params):
-            _diverged(network, last, optimizer, None, state.step - 1)
+            _diverged(network, last, optimizer, None, position.step - 1)
 
 
 def _prepare(network: Network, optimizer: Optimizer) -> tuple[OptimizerState, LastFinite]:
@@ -223,12 +222,8 @@ def _prepare(network: Network, optimizer: Optimizer) -> tuple[OptimizerState, La
         network._last_finite = LastFinite(network.params)
     last = network._last_finite
     if last.keep() and not all(map(all_finite, state.moments)):
-        _diverged(network, last, optimizer, None, state.step - 1)
+        _diverged(network, last, optimizer, None, network._position.step - 1)
     return state, last
-
-
-def _mean(loss_sum: float, weight_sum: float) -> float:
-    return loss_sum / weight_sum if weight_sum > 0 else 0.0
 
 
 def _diverged(
