@@ -31,7 +31,13 @@ class Workspace:
     @property
     def nbytes(self) -> int: ...
     def __new__(
-        cls, program: Program, rows: int, workers: int, training: bool, losses: int
+        cls,
+        program: Program,
+        rows: int,
+        workers: int,
+        training: bool,
+        losses: int,
+        sparse: bool = False,
     ) -> Self: ...
 
 @final
@@ -52,6 +58,8 @@ class Data:
         labels: NDArray[np.int32] | None,
         target: NDArray[Any] | None,
         weight: NDArray[Any] | None,
+        indptr: NDArray[np.int64] | None = None,
+        indices: NDArray[np.int32] | None = None,
     ) -> None: ...
 
 @final
@@ -105,7 +113,11 @@ class Program:
         s1: NDArray[Any] | None,
         s2: NDArray[Any] | None,
         threads: int,
+        objective: tuple[float, float, float] | None = None,
     ) -> None: ...
+    def loss_gradient(
+        self, data: Data, grads: NDArray[Any], threads: int, gradient_factor: float = 1.0
+    ) -> tuple[float, float]: ...
     def forward(self, x: NDArray[Any], step: int, threads: int) -> NDArray[Any]: ...
     def backward(
         self, d_out: NDArray[Any], grads: NDArray[Any], step: int, threads: int
@@ -120,6 +132,9 @@ class Program:
     ) -> None: ...
     def infer(
         self, x: NDArray[Any], link: int, out: NDArray[Any], threads: int
+    ) -> NDArray[Any]: ...
+    def infer_sparse(
+        self, data: Data, link: int, out: NDArray[Any], threads: int
     ) -> NDArray[Any]: ...
     def infer_few(self, x: object, link: int) -> NDArray[Any] | None: ...
     def evaluate(self, data: Data, threads: int) -> tuple[float, float]: ...

@@ -48,6 +48,7 @@ from dnncore._table cimport (
     KernelTable,
     OptimizerSettings,
     Product,
+    SparseRows,
 )
 
 
@@ -84,12 +85,14 @@ cdef class Workspace:
     """Buffers of a program for a number of rows and of workers."""
 
     cdef Space space
+    cdef double* squares             # where `tile_squares` go, if they are wanted
     cdef char* arena
     cdef readonly int workers
+    cdef bint sparse                 # without room for the gathered input
     cdef readonly Py_ssize_t nbytes
 
     def __cinit__(self, Program program, Py_ssize_t rows, int workers, bint training,
-                  Py_ssize_t losses):
+                  Py_ssize_t losses, bint sparse=False):
         cdef Net* net = &program.net
         cdef Space* s = &self.space
         cdef Py_ssize_t size = net.table.itemsize, wide, i
@@ -97,6 +100,7 @@ cdef class Workspace:
         cdef char* base = NULL
         cdef int sweep
         self.workers = workers
+        self.sparse = sparse
         s.rows = rows
         s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
         if s.slots == NULL:
@@ -106,6 +110,8 @@ cdef class Workspace:
             total = 0
             for i in range(net.n_slots):
                 wide = rows * net.widths[i] * size
+                if i == 0 and sparse:
+                    wide = 0
                 # Slot 0 is the gathered input; inference reads the caller's rows instead.
                 s.slots[i].value = place(base, &total, wide if training or i > 0 else 0)
                 s.slots[i].pre = NULL
@@ -119,6 +125,9 @@ cdef class Workspace:
                 base, &total, rows * net.widths[net.n_slots - 1] * size if training else 0)
             s.weight = place(base, &total, rows * size if training else 0)
             s.tile_loss = <double*>place(base, &total, losses * sizeof(double))
+            self.squares = <double*>place(
+                base, &total, net.n_weight_tiles * sizeof(double) if training else 0)
+            s.tile_squares = NULL
             s.scratch = place(base, &total, workers * net.table.panel_elements * size)
             s.gradient = place(
                 base, &total, workers * net.gradient_elements * size if training else 0)
@@ -157,19 +166,31 @@ cdef class Data:
         targets in the network's dtype.
     weight : ndarray of shape (rows,) or None
         Weight of each row.
+    indptr, indices : ndarray of int64 of shape (rows + 1,), of int32 of shape (nnz,), optional
+        If given, the inputs are sparse, and `x` of shape (nnz,) holds their non-zeros row by
+        row; in each row the indices ascend.
     """
 
     cdef readonly Py_ssize_t rows
     cdef readonly object x, labels, target, weight
-    cdef const unsigned char[:, ::1] x_view
+    cdef const char* x_address
+    cdef const long long* indptr
+    cdef const int* indices
+    cdef object sparse
     cdef const int[::1] labels_view
     cdef const unsigned char[:, ::1] target_view
     cdef const unsigned char[::1] weight_view
 
-    def __init__(self, x, labels, target, weight):
+    def __init__(self, x, labels, target, weight, indptr=None, indices=None):
         self.x, self.labels, self.target, self.weight = x, labels, target, weight
-        self.rows = x.shape[0]
-        self.x_view = x.view(np.uint8)
+        self.sparse = None if indptr is None else (indptr, indices)
+        self.rows = x.shape[0] if indptr is None else indptr.shape[0] - 1
+        if not x.flags.c_contiguous:  # its address would be that of a copy
+            raise ValueError("x must be C-contiguous")
+        self.x_address = read_address(x)
+        if indptr is not None:
+            self.indptr = <const long long*>read_address(indptr)
+            self.indices = <const int*>read_address(indices)
         if labels is not None:
             self.labels_view = labels
         else:
@@ -179,7 +200,11 @@ cdef class Data:
 
     cdef void fill(self, Batch* batch):
         memset(batch, 0, sizeof(Batch))
-        batch.x = <const char*>&self.x_view[0, 0]
+        if self.sparse is None:
+            batch.x = self.x_address
+        else:
+            batch.sparse.indptr, batch.sparse.indices = self.indptr, self.indices
+            batch.sparse.values = self.x_address
         if self.labels is not None:
             batch.labels = &self.labels_view[0]
         else:
@@ -364,25 +389,26 @@ cdef class Program:
         free(self.net.keeps_pre)
         free(self.net.weight_tiles)
 
-    cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint keep=False):
+    cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint sparse=False):
         """The training workspace, for one caller at a time; set `busy` False when done."""
         cdef Workspace space = self.training_space
         if self.busy:
             raise RuntimeError(
                 "this network is being trained by another thread; train one network from one "
                 "thread at a time")
-        if space is None or space.space.rows < rows or space.workers < threads:
+        if (space is None or space.space.rows < rows or space.workers < threads
+                or space.sparse != sparse):
             self.training_space = None  # release the old one first
             self.forward_rows_kept = 0
             space = Workspace(
                 self, rows, threads, True,
-                max(1, (rows + 3) // row_tile(&self.net, rows) + 2))
+                max(1, (rows + 3) // row_tile(&self.net, rows) + 2), sparse)
             self.training_space = space
         self.busy = True
         return space
 
     def run(self, Data data, order, Position position, Py_ssize_t batch_size, double seconds,
-            long long max_steps, tuple optimizer, s1, s2, int threads):
+            long long max_steps, tuple optimizer, s1, s2, int threads, tuple objective=None):
         """Train on mini-batches until the epoch, the time or the number of steps is over.
 
         Parameters
@@ -405,13 +431,25 @@ cdef class Program:
             Moments, laid out as the parameters.
         threads : int
             Threads to use, this one included.
+        objective : tuple, optional
+            ``(loss_factor, gradient_factor, penalty)``: minimise on every batch, whose weights
+            have the sum s, ``loss_factor * mean loss + penalty / (2 s) * sum(W**2)``, given
+            that its gradient by the outputs is ``gradient_factor`` times the loss's. It is
+            averaged over the rows, whatever their weights. Steps go on when it is not finite,
+            and Adam adds eps before its bias correction.
         """
         cdef Training t
+        cdef Objective aim
         cdef const long long[::1] order_view
         cdef uint64_t mode
         memset(&t, 0, sizeof(Training))
         data.fill(&t.batch)
         t.n = data.rows
+        t.is_sparse = data.sparse is not None
+        if objective is not None:
+            aim.loss_factor, aim.gradient_factor, aim.penalty = objective
+            t.objective = &aim
+            t.settings.eps_hat = True
         if order is not None:
             order_view = order
             t.batch.order = &order_view[0]
@@ -426,9 +464,11 @@ cdef class Program:
         t.max_step = t.step + max_steps if max_steps > 0 else -1
         t.loss_sum, t.weight_total = position.loss_sum, position.weight_sum
         t.finite = True
-        cdef Workspace space = self._enter(min(batch_size, t.n), threads)
+        cdef Workspace space = self._enter(min(batch_size, t.n), threads, t.is_sparse)
         self.forward_rows_kept = 0
         t.net, t.space = &self.net, &space.space
+        space.space.tile_squares = (
+            space.squares if t.objective != NULL and aim.penalty > 0 else NULL)
         with nogil:
             mode = flush_denormals()
             t.end = seconds_now() + seconds
@@ -439,6 +479,50 @@ cdef class Program:
         position.loss_sum, position.weight_sum = t.loss_sum, t.weight_total
         position.finite = t.finite
         self.busy = False
+
+    def loss_gradient(self, Data data, grads, int threads, double gradient_factor=1.0):
+        """Loss over all rows, and its gradient by the parameters.
+
+        Parameters
+        ----------
+        data : Data
+            The examples, one batch.
+        grads : ndarray of shape (n_params,)
+            Filled with `gradient_factor` times the gradient of the mean loss; places that
+            belong to no trainable parameter are left alone.
+        threads : int
+            Threads to use, this one included.
+        gradient_factor : float
+            See above.
+
+        Returns
+        -------
+        loss, weight : float
+            Sums over the rows: of weight times loss, and of the weights.
+        """
+        cdef Training t
+        cdef Objective aim
+        cdef uint64_t mode
+        memset(&t, 0, sizeof(Training))
+        data.fill(&t.batch)
+        t.n = t.batch_size = data.rows
+        t.is_sparse = data.sparse is not None
+        aim.loss_factor, aim.gradient_factor, aim.penalty = 1.0, gradient_factor, 0.0
+        t.objective = &aim
+        t.grads = address(grads)
+        t.seed = self.seed
+        cdef Workspace space = self._enter(t.n, threads, t.is_sparse)
+        self.forward_rows_kept = 0
+        t.net, t.space = &self.net, &space.space
+        space.space.tile_squares = NULL
+        try:
+            with nogil:
+                mode = flush_denormals()
+                run_phases(threads, begin_batch(&t), training_tile, training_next, &t)
+                restore_denormals(mode)
+        finally:
+            self.busy = False
+        return t.loss_sum / t.n * t.batch_weight, t.batch_weight
 
     def forward(self, x, unsigned long long step, int threads):
         """Forward in training mode, keeping what `backward` needs; returns the last output."""
@@ -512,6 +596,7 @@ cdef class Program:
         cdef char* m1 = address(s1)
         cdef char* m2 = address(s2)
         cdef OptimizerSettings h, plain
+        h.eps_hat = False
         cdef const Operation* op
         cdef const KernelTable* table = self.net.table
         cdef Py_ssize_t at
@@ -547,6 +632,16 @@ cdef class Program:
         t.batch.x = read_address(x)
         t.rows, t.link, t.out = x.shape[0], link, address(out)
         self._infer(&t, threads)
+        return out
+
+    def infer_sparse(self, Data data, int link, out, int threads):
+        """The same for the sparse inputs of `data`."""
+        cdef Inference t
+        memset(&t, 0, sizeof(Inference))
+        data.fill(&t.batch)
+        t.rows, t.link, t.out = data.rows, link, address(out)
+        if t.rows:
+            self._infer(&t, threads)
         return out
 
     def infer_few(self, x, int link):
@@ -588,7 +683,8 @@ cdef class Program:
             PyBuffer_Release(&given)
             raise
         mode = flush_denormals()
-        forward_rows(net, &self.few_space.space, <const char*>given.buf, 0, rows, 0, False, 0)
+        forward_rows(net, &self.few_space.space, <const char*>given.buf, NULL, 0, 0, rows, 0, False,
+                     0)
         net.table.activation_forward(
             link, rows, width, self.few_space.space.slots[net.n_slots - 1].value, result.buf)
         restore_denormals(mode)

@@ -5,6 +5,14 @@
 
 cdef double CLOCK_WORK = 2e5    # multiply-adds between two looks at the clock
 
+cdef struct Objective:
+    # Of a batch with weights of sum s: loss_factor x mean loss + penalty / (2 s) x sum W^2.
+    # The mean over an epoch counts a batch by its rows, and a non-finite loss stops nothing.
+    double loss_factor
+    double gradient_factor
+    double penalty
+
+
 cdef struct Training:
     const Net* net
     const Space* space
@@ -14,6 +22,10 @@ cdef struct Training:
     char* s1
     char* s2
     OptimizerSettings settings
+    char* grads                      # if not NULL the gradient goes there, without an update
+    const Objective* objective       # NULL: the mean loss
+    SparseRows sparse                # the batch's rows, if `is_sparse`
+    bint is_sparse
     bint in_weights                  # the phase: rows first, then weights
     const char* input                # the batch's rows, gathered or where they lie
     Py_ssize_t tile                  # rows in a tile
@@ -32,6 +44,11 @@ cdef uint64_t begin_batch(Training* t) noexcept nogil:
     t.batch.key = stream_key(t.seed, 1, <unsigned long long>t.step)
     t.batch_weight = weight_sum(t.net, &t.batch)
     t.batch.scale = 1.0 / t.batch_weight if t.batch_weight > 0 else 0.0
+    if t.objective != NULL:
+        t.settings.l2 = t.objective.penalty * t.batch.scale
+        t.batch.scale *= t.objective.gradient_factor
+    if t.is_sparse:
+        t.sparse = sparse_rows(&t.batch)
     t.input = t.space.slots[0].value
     if t.batch.order == NULL:
         t.input = t.batch.x + t.batch.start * t.net.widths[0] * size
@@ -45,35 +62,47 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Training* t = <Training*>job
     cdef Py_ssize_t first, rows
     if t.in_weights:
-        weight_rows(t.net, t.space, t.input, t.batch.rows, &t.net.weight_tiles[tile], NULL,
-                    t.optimizer, t.s1, t.s2, &t.settings, worker)
+        weight_rows(t.net, t.space, t.input, &t.sparse if t.is_sparse else NULL, t.batch.rows,
+                    tile, t.grads, t.optimizer, t.s1, t.s2,
+                    &t.settings if t.grads == NULL else NULL, worker)
         return
     first = <Py_ssize_t>tile * t.tile
     rows = min(t.tile, t.batch.rows - first)
     gather_rows(t.net, t.space, &t.batch, first, rows)
     forward_rows(t.net, t.space, t.input + first * t.net.widths[0] * t.net.table.itemsize,
-                 first, rows, t.batch.key, True, worker)
+                 &t.sparse if t.is_sparse else NULL, first, first, rows, t.batch.key, True,
+                 worker)
     t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, first, rows)
     backward_rows(t.net, t.space, first, rows, t.batch.key, False, worker)
 
 
 cdef uint64_t training_next(void* job) noexcept nogil:
     cdef Training* t = <Training*>job
-    cdef double loss = 0
+    cdef double loss = 0, squares = 0
     cdef Py_ssize_t i
     if not t.in_weights:
         for i in range(t.n_tiles):
             loss += t.space.tile_loss[i]
         if not isfinite(loss):
             t.finite = False
-            return 0
-        t.loss_sum += loss
-        t.weight_total += t.batch_weight
+            if t.objective == NULL:
+                return 0
+        if t.objective != NULL:
+            if t.batch_weight > 0:
+                t.loss_sum += t.batch.rows * (t.objective.loss_factor * loss / t.batch_weight)
+            t.weight_total += t.batch.rows
+        else:
+            t.loss_sum += loss
+            t.weight_total += t.batch_weight
         t.step += 1
         bias_corrections(&t.settings, t.step)
         t.in_weights = True
         if t.net.n_weight_tiles > 0:
             return <uint64_t>t.net.n_weight_tiles
+    if t.space.tile_squares != NULL and t.grads == NULL and t.batch_weight > 0:
+        for i in range(t.net.n_weight_tiles):
+            squares += t.space.tile_squares[i]
+        t.loss_sum += t.batch.rows * (0.5 * t.objective.penalty * squares / t.batch_weight)
     t.batch.start += t.batch.rows
     if t.batch.start >= t.n or t.step == t.max_step:
         return 0
@@ -85,9 +114,22 @@ cdef uint64_t training_next(void* job) noexcept nogil:
     return begin_batch(t)
 
 
+cdef inline SparseRows sparse_rows(const Batch* batch) noexcept nogil:
+    """The batch's rows of a sparse input, counted from 0."""
+    cdef SparseRows sparse = batch.sparse
+    if batch.order != NULL:
+        sparse.order = batch.order + batch.start
+    else:
+        sparse.indptr += batch.start
+    return sparse
+
+
 cdef inline void bias_corrections(OptimizerSettings* h, long long step) noexcept nogil:
     h.step_scale = h.lr / (1.0 - pow(h.beta1, <double>step))
     h.root_scale = 1.0 / sqrt(1.0 - pow(h.beta2, <double>step))
+    if h.eps_hat:
+        h.step_scale /= h.root_scale
+        h.root_scale = 1.0
 
 
 cdef struct Pass:
@@ -105,7 +147,7 @@ cdef void forward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
     forward_rows(
         t.net, t.space,
-        t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize,
+        t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize, NULL, 0,
         first, min(t.tile, t.rows - first), t.key, True, worker)
 
 
@@ -113,8 +155,8 @@ cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Pass* t = <Pass*>job
     cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
     if t.in_weights:
-        weight_rows(t.net, t.space, t.space.slots[0].value, t.rows, &t.net.weight_tiles[tile],
-                    t.grads, 0, NULL, NULL, NULL, worker)
+        weight_rows(t.net, t.space, t.space.slots[0].value, NULL, t.rows, tile, t.grads, 0,
+                    NULL, NULL, NULL, worker)
     else:
         backward_rows(t.net, t.space, first, min(t.tile, t.rows - first), t.key, True, worker)
 
@@ -149,8 +191,11 @@ cdef void inference_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Py_ssize_t first = <Py_ssize_t>tile * t.chunk, slot = worker * t.chunk
     cdef Py_ssize_t rows = min(t.chunk, t.rows - first)
     cdef Py_ssize_t width = t.net.widths[t.net.n_slots - 1]
-    forward_rows(t.net, t.space, t.batch.x + first * t.net.widths[0] * size, slot, rows, 0,
-                 False, worker)
+    if t.batch.x == NULL:
+        forward_rows(t.net, t.space, NULL, &t.batch.sparse, first, slot, rows, 0, False, worker)
+    else:
+        forward_rows(t.net, t.space, t.batch.x + first * t.net.widths[0] * size, NULL, 0, slot,
+                     rows, 0, False, worker)
     if t.wants_loss:
         t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, slot, rows)
     else:

@@ -51,12 +51,14 @@ cdef struct Space:
     char* target
     char* weight
     double* tile_loss
+    double* tile_squares       # of each weight tile, before its update
     char* scratch              # one panel of a matrix product per worker
     char* gradient             # one weight tile's gradient per worker
 
 cdef struct Batch:
     # Rows start..start + rows of the epoch's order, or of the arrays if order is NULL
-    const char* x
+    const char* x              # in rows, unless `sparse.indptr` is set
+    SparseRows sparse
     const int* labels          # class numbers, or
     const char* target         # numbers, as many a row as outputs
     const char* weight         # one a row, or NULL
@@ -120,7 +122,8 @@ cdef void gather_rows(
         return  # the batch is read where it lies
     for i in range(first, first + rows):
         at = <Py_ssize_t>batch.order[batch.start + i]
-        copy_row(space.slots[0].value + i * n, batch.x + at * n, n)
+        if batch.x != NULL:
+            copy_row(space.slots[0].value + i * n, batch.x + at * n, n)
         if batch.labels != NULL:
             space.labels[i] = batch.labels[at]
         else:
@@ -130,10 +133,14 @@ cdef void gather_rows(
 
 
 cdef void forward_rows(
-    const Net* net, const Space* space, const char* x, Py_ssize_t first, Py_ssize_t rows,
-    unsigned long long key, bint training, int worker
+    const Net* net, const Space* space, const char* x, const SparseRows* sparse,
+    Py_ssize_t sparse_first, Py_ssize_t first, Py_ssize_t rows, unsigned long long key,
+    bint training, int worker
 ) noexcept nogil:
-    """Send rows at `x` through all operations into rows first... of the slots."""
+    """Send rows at `x` through all operations into rows first... of the slots.
+
+    With `sparse`, which is NULL otherwise, they are its rows sparse_first...
+    """
     cdef Py_ssize_t size = net.table.itemsize
     cdef const Operation* op
     cdef const Slot* target
@@ -157,6 +164,15 @@ cdef void forward_rows(
                 memcpy(a, source, rows * op.n_out * size)
             continue
         z = a if target.pre == NULL else target.pre + first * op.n_out * size  # NULL in inference
+        if op.source == 0 and sparse != NULL:
+            net.table.sparse_forward(
+                sparse, sparse_first, rows, op.n_out, net.w + op.weight * size,
+                net.w + op.bias * size if op.bias >= 0 else NULL, z)
+            if target.pre != NULL:
+                net.table.activation_forward_with_slope(op.activation, rows * op.n_out, z, a)
+            elif op.activation != ACT_IDENTITY:
+                net.table.activation_forward(op.activation, rows, op.n_out, z, a)
+            continue
         p.rows, p.columns, p.depth = rows, op.n_out, op.n_in
         p.a, p.a_row, p.a_step = source, op.n_in, 1
         p.b, p.b_step, p.b_column = net.w + op.weight * size, op.n_out, 1
@@ -244,15 +260,17 @@ cdef void backward_rows(
 # ---------------------------------------------------------------------------------- weights
 
 cdef void weight_rows(
-    const Net* net, const Space* space, const char* x, Py_ssize_t batch_rows,
-    const WeightTile* tile, char* grads, int optimizer, char* s1, char* s2,
+    const Net* net, const Space* space, const char* x, const SparseRows* sparse,
+    Py_ssize_t batch_rows, Py_ssize_t number, char* grads, int optimizer, char* s1, char* s2,
     const OptimizerSettings* settings, int worker
 ) noexcept nogil:
     """Gradient of a tile of weights, and of the layer's bias with the first tile.
 
-    `x` is the batch's input. The gradient goes to `grads`, laid out as the parameters, or if
-    that is NULL to scratch; with `settings` the parameters are updated at once.
+    `x` is the batch's input, unless `sparse` holds it. The gradient goes to `grads`, laid out as
+    the parameters, or if that is NULL to scratch; with `settings` the parameters are updated at
+    once.
     """
+    cdef const WeightTile* tile = &net.weight_tiles[number]
     cdef const Operation* op = &net.operations[tile.operation]
     cdef Py_ssize_t size = net.table.itemsize, first = tile.first
     cdef Py_ssize_t rows = min(op.tile, op.n_in - first)
@@ -270,7 +288,11 @@ cdef void weight_rows(
     p.gate, p.gate_row = NULL, 0
     p.scratch = space.scratch + worker * net.table.panel_elements * size
     p.c = g
-    if op.n_out == 1:
+    if settings != NULL and space.tile_squares != NULL:
+        space.tile_squares[number] = net.table.sum_squares(rows * op.n_out, net.w + at)
+    if op.source == 0 and sparse != NULL:
+        net.table.sparse_gradient(sparse, batch_rows, first, rows, op.n_out, delta, g)
+    elif op.n_out == 1:
         # A column of weights is a row in memory: compute dW' = dZ' X along it.
         p.rows, p.columns, p.depth = 1, rows, batch_rows
         p.a, p.a_row, p.a_step = delta, 1, 1
@@ -281,7 +303,8 @@ cdef void weight_rows(
         p.a, p.a_row, p.a_step = source + first * size, 1, op.n_in
         p.b, p.b_step, p.b_column = delta, op.n_out, 1
         p.c_row = op.n_out
-    matmul(net.table, &p)
+    if op.source > 0 or sparse == NULL:
+        matmul(net.table, &p)
     if settings != NULL:
         net.table.optimizer(
             optimizer, rows * op.n_out, net.w + at, g,

@@ -7,6 +7,7 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 ACTIVATIONS: dict[str, int]
 LOSSES: dict[str, int]
+LOSS_IDS: dict[str, int]
 OPTIMIZERS: dict[str, tuple[int, int]]
 SIMD_LEVEL: str
 

@@ -40,11 +40,13 @@ from dnncore._table cimport (
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,
+    LOSS_BINARY_CLIPPED,
     LOSS_BINARY_CROSS_ENTROPY,
     LOSS_HUBER,
     LOSS_MAE,
     LOSS_MSE,
     LOSS_POISSON,
+    LOSS_SOFTMAX_CLIPPED,
     LOSS_SOFTMAX_CROSS_ENTROPY,
     MATH_ERF,
     MATH_EXP,
@@ -107,6 +109,11 @@ LOSSES = {
     "mae": LOSS_MAE,
     "huber": LOSS_HUBER,
     "poisson": LOSS_POISSON,
+}
+# ... and those that only the engine offers
+LOSS_IDS = LOSSES | {
+    "softmax_clipped": LOSS_SOFTMAX_CLIPPED,
+    "binary_clipped": LOSS_BINARY_CLIPPED,
 }
 # name: (id, number of moments); AdamW is Adam with `weight_decay`
 OPTIMIZERS = {

@@ -33,6 +33,10 @@ cdef enum Loss:
     LOSS_MAE
     LOSS_HUBER
     LOSS_POISSON
+    # The cross-entropies with probabilities clipped to [eps, 1 - eps] in the value, not in the
+    # gradient: what scikit-learn reports. Targets are 0 or 1; `_engine` only.
+    LOSS_SOFTMAX_CLIPPED
+    LOSS_BINARY_CLIPPED
 
 cdef enum Optimizer:
     OPT_SGD = 0
@@ -63,6 +67,7 @@ ctypedef struct OptimizerSettings:
     double eps
     double step_scale    # Adam: lr / (1 - beta1^t)
     double root_scale    # Adam: 1 / sqrt(1 - beta2^t)
+    bint eps_hat         # Adam: eps is added to sqrt(v) before its correction; root_scale is 1
 
 ctypedef struct Product:
     # c (rows, columns) = a (rows, depth) @ b (depth, columns), each operand by its two strides
@@ -79,6 +84,14 @@ ctypedef struct Product:
     const void* gate     # for EPI_GATE
     Py_ssize_t gate_row
     void* scratch        # `panel_elements` elements, 64-byte aligned
+
+ctypedef struct SparseRows:
+    # Row i is row order[i] of a CSR matrix, or its row i if order is NULL; in every row the
+    # indices ascend.
+    const long long* indptr
+    const int* indices
+    const void* values
+    const long long* order
 
 ctypedef struct KernelTable:
     Py_ssize_t itemsize
@@ -110,3 +123,11 @@ ctypedef struct KernelTable:
         Py_ssize_t n, unsigned int key, unsigned int first, double rate,
         const void* x, void* out) noexcept nogil
     int (*all_finite)(Py_ssize_t n, const void* x) noexcept nogil
+    double (*sum_squares)(Py_ssize_t n, const void* x) noexcept nogil
+    # Products with a sparse matrix, given by rows; see `_tiers/sparse.pxi`.
+    void (*sparse_forward)(
+        const SparseRows* x, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t columns,
+        const void* w, const void* bias, void* z) noexcept nogil
+    void (*sparse_gradient)(
+        const SparseRows* x, Py_ssize_t rows, Py_ssize_t first, Py_ssize_t depth,
+        Py_ssize_t columns, const void* dz, void* dw) noexcept nogil

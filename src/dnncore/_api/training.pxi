@@ -223,6 +223,7 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
             if written is not other:
                 keep_apart(written, other)
     cdef OptimizerSettings h
+    h.eps_hat = False
     h.lr, h.l2, h.decay, h.beta2, h.eps = lr, l2, weight_decay, beta2, eps
     h.beta1 = beta1
     if kind == OPT_RMSPROP:

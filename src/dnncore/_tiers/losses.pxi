@@ -21,6 +21,22 @@ cdef inline inlined loss_block(
             s = 1 / (1 + e)
             value[i] = w[i] * ((0 if z[i] < 0 else z[i]) - z[i] * y[i] + log1p_unit_(e))
             dz[i] = w[i] * scale * ((e * s if z[i] < 0 else s) - y[i])
+    elif kind == LOSS_BINARY_CLIPPED:
+        # softplus of the margin, y 0 or 1; clipping p to [eps, 1 - eps] bounds it on both sides.
+        # Where p is rounded near 1, -log(1 - p) is scikit-learn's, rounding included.
+        for i in range(n):
+            e = exp_(-fabs_(z[i]))
+            s = 1 / (1 + e)
+            d = z[i] * (1 - 2 * y[i])
+            value[i] = (0 if d < 0 else d) + log1p_unit_(e)
+            dz[i] = (e * s if z[i] < 0 else s) - y[i]
+        for i in range(n):
+            if value[i] > 5 and dz[i] > 0:
+                value[i] = <real>-log(<double>(1 - dz[i]))
+        for i in range(n):
+            d = EPSILON if value[i] < EPSILON else value[i]
+            value[i] = w[i] * (LOG_EPSILON if d > LOG_EPSILON else d)
+            dz[i] = w[i] * scale * dz[i]
     elif kind == LOSS_MSE:
         for i in range(n):
             d = z[i] - y[i]
@@ -93,7 +109,7 @@ cdef double elementwise_loss(
 
 cdef double softmax_cross_entropy(
     Py_ssize_t rows, Py_ssize_t columns, const real* z, const int* labels,
-    const real* target, const real* weight, double scale, real* dz
+    const real* target, const real* weight, double scale, bint clipped, real* dz
 ) noexcept nogil:
     # Passes over all rows: shift by the maximum and note the logit's part of the loss before z
     # may be overwritten, then exp as one long loop, then normalise.
@@ -108,7 +124,9 @@ cdef double softmax_cross_entropy(
             top = z[i * columns + j] if z[i * columns + j] > top else top
         for j in range(columns):
             d[j] = z[i * columns + j] - top
-        if labels != NULL:
+        if clipped:
+            part = 0  # from the probability, below
+        elif labels != NULL:
             part = -d[labels[i]]
         else:
             part = 0
@@ -132,6 +150,11 @@ cdef double softmax_cross_entropy(
         s0 += s1
         factor = <real>scale if weight == NULL else <real>(scale * weight[i])
         mass = 1
+        if clipped:
+            mass = 0
+            s1 = d[labels[i]] / s0
+            s1 = EPSILON if s1 < EPSILON else (1 - EPSILON if s1 > 1 - EPSILON else s1)
+            total -= log(<double>s1) if weight == NULL else weight[i] * log(<double>s1)
         if labels == NULL:
             mass = 0
             for j in range(columns):
@@ -152,10 +175,10 @@ cdef double loss(
     int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z, const int* labels,
     const void* target, const void* weight, double scale, double parameter, void* dz
 ) noexcept nogil:
-    if kind == LOSS_SOFTMAX_CROSS_ENTROPY:
+    if kind == LOSS_SOFTMAX_CROSS_ENTROPY or kind == LOSS_SOFTMAX_CLIPPED:
         return softmax_cross_entropy(
             rows, columns, <const real*>z, labels, <const real*>target, <const real*>weight,
-            scale, <real*>dz)
+            scale, kind == LOSS_SOFTMAX_CLIPPED, <real*>dz)
     return elementwise_loss(
         kind, rows, columns, <const real*>z, <const real*>target, <const real*>weight,
         scale, parameter, <real*>dz)

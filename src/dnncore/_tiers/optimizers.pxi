@@ -61,6 +61,25 @@ cdef inline inlined adam(
         w[i] = w[i] - (decay * w[i] + step_scale * mean / (sqrt_(square) * root_scale + eps))
 
 
+cdef double sum_squares(Py_ssize_t n, const void* x_) noexcept nogil:
+    # In double, over eight partial sums in element order.
+    cdef const real* x = <const real*>x_
+    cdef double s[8]
+    cdef double rest = 0
+    cdef Py_ssize_t i = 0
+    cdef int j
+    for j in range(8):
+        s[j] = 0
+    while i + 8 <= n:
+        for j in range(8):
+            s[j] += <double>x[i + j] * x[i + j]
+        i += 8
+    while i < n:
+        rest += <double>x[i] * x[i]
+        i += 1
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest
+
+
 cdef void optimizer(
     int kind, Py_ssize_t n, void* w_, const void* g_, void* s1, void* s2,
     const OptimizerSettings* h

@@ -4,6 +4,7 @@
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport log
+from libc.string cimport memcpy, memset
 
 from dnncore._table cimport (
     ACT_ELU,
@@ -24,10 +25,12 @@ from dnncore._table cimport (
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,
+    LOSS_BINARY_CLIPPED,
     LOSS_BINARY_CROSS_ENTROPY,
     LOSS_HUBER,
     LOSS_MAE,
     LOSS_MSE,
+    LOSS_SOFTMAX_CLIPPED,
     LOSS_SOFTMAX_CROSS_ENTROPY,
     MATH_ERF,
     MATH_EXP,
@@ -40,6 +43,7 @@ from dnncore._table cimport (
     KernelTable,
     OptimizerSettings,
     Product,
+    SparseRows,
 )
 
 
@@ -48,9 +52,13 @@ cdef extern from "mathfuncs.h" nogil:
     #ifdef DNN_FLOAT64
     #define DNN_SQRT sqrt
     #define DNN_REAL_MAX 1.7976931348623157e308
+    #define DNN_EPSILON 2.220446049250313e-16
+    #define DNN_LOG_EPSILON 36.04365338911715
     #else
     #define DNN_SQRT sqrtf
     #define DNN_REAL_MAX 3.4028234663852886e38f
+    #define DNN_EPSILON 1.1920928955078125e-7f
+    #define DNN_LOG_EPSILON 15.942385152878742f
     #endif
     #define DNN_SELU_SCALE 1.0507009873554804934193349852946
     #define DNN_SELU_ALPHA 1.6732632423543772848170429916717
@@ -115,6 +123,8 @@ cdef extern from "mathfuncs.h" nogil:
     real erf_ "dnn_erf"(real x) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
+    const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
+    const real LOG_EPSILON "DNN_LOG_EPSILON"    # -log(EPSILON)
     const double SELU_SCALE "DNN_SELU_SCALE"
     const double SELU_ALPHA "DNN_SELU_ALPHA"
     const double SQRT_HALF "DNN_SQRT_HALF"
@@ -125,6 +135,7 @@ include "elementwise.pxi"
 include "losses.pxi"
 include "optimizers.pxi"
 include "matmul.pxi"
+include "sparse.pxi"
 
 cdef KernelTable _table
 _table.itemsize = sizeof(real)
@@ -143,5 +154,8 @@ _table.loss = loss
 _table.optimizer = optimizer
 _table.dropout = dropout
 _table.all_finite = all_finite
+_table.sum_squares = sum_squares
+_table.sparse_forward = sparse_forward
+_table.sparse_gradient = sparse_gradient
 
 table = PyCapsule_New(&_table, "dnncore.KernelTable", NULL)
