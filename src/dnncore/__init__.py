@@ -10,6 +10,7 @@
 ``losses``             losses by name, ``Huber``
 ``optimizers``         ``SGD``, ``RMSprop``, ``Adam``, ``AdamW``
 ``initializers``       distributions of initial weights
+``many``               ``fit_many``: ensembles, folds, sweeps, one network per thread
 ``callbacks``          ``Callback``, ``ProgressBar``
 ``preprocessing``      scaling, one-hot, splits, mini-batches
 ``datasets``           digits, IDX (MNIST), CSV, Parquet, NPZ; generated sets
@@ -30,6 +31,7 @@ from dnncore.callbacks import Callback, ProgressBar
 from dnncore.exceptions import DivergenceError, ModelFormatError, NotFittedError
 from dnncore.layers import Dense, Dropout, Layer
 from dnncore.losses import Huber, Loss
+from dnncore.many import fit_many
 from dnncore.network import Network
 from dnncore.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from dnncore.training import History
@@ -58,6 +60,7 @@ __all__ = [
     "ProgressBar",
     "RMSprop",
     "__version__",
+    "fit_many",
     "load",
     "show_versions",
 ]
