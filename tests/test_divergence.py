@@ -33,6 +33,11 @@ OPTIMIZERS = {
     "rmsprop": dnn.RMSprop,
     "adam": dnn.Adam,
     "adamw": dnn.AdamW,
+    "nadam": dnn.Nadam,
+    "radam": dnn.RAdam,
+    "adagrad": dnn.Adagrad,
+    "adadelta": dnn.Adadelta,
+    "lion": dnn.Lion,
 }
 
 

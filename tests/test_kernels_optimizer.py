@@ -1,4 +1,8 @@
-"""Optimizer kernels against the NumPy twin, and what they refuse."""
+"""Optimizer kernels against the NumPy twin and PyTorch, and what they refuse."""
+
+import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,11 @@ HYPER = {
     "rmsprop": [{}, {"rho": 0.99, "eps": 1e-3, "l2": 0.1}],
     "adam": [{}, {"beta1": 0.5, "beta2": 0.9, "eps": 1e-3, "l2": 0.1}, {"beta1": 0.0}],
     "adamw": [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "l2": 0.01, "beta1": 0.8}],
+    "nadam": [{}, {"beta1": 0.5, "beta2": 0.9, "eps": 1e-3, "l2": 0.1}, {"beta1": 0.0}],
+    "radam": [{}, {"beta1": 0.5, "beta2": 0.9, "eps": 1e-3, "l2": 0.1}, {"beta2": 0.5}],
+    "adagrad": [{}, {"eps": 1e-3, "l2": 0.1}],
+    "adadelta": [{"eps": 1e-3}, {"rho": 0.99, "eps": 1e-2, "l2": 0.1}],
+    "lion": [{}, {"weight_decay": 0.1}, {"beta1": 0.5, "beta2": 0.9, "l2": 0.01}],
 }
 CASES = [(name, hyper) for name, choices in HYPER.items() for hyper in choices]
 
@@ -45,6 +54,62 @@ def test_trajectory_is_the_twins(name, hyper, dtype, shape):
     for key, value in state.items():
         assert value.dtype == dtype
         np.testing.assert_allclose(value, exact_state[key], rtol=rtol, atol=rtol)
+
+
+TORCH = json.loads((Path(__file__).parent / "fixtures" / "torch_optimizers.json").read_text())
+
+
+def shaken_bowl(w, step):
+    """The gradient of `fixtures/make_torch_optimizers.py`."""
+    shake = [0.5 * math.sin(step * i) for i in range(1, len(w) + 1)]
+    return np.array(TORCH["curvature"]) * [math.tanh(x) for x in w] + shake
+
+
+@pytest.mark.parametrize("name", TORCH["optimizers"])
+@pytest.mark.parametrize("update", [kernels.optimizer_update, reference.optimizer_update])
+def test_trajectory_is_pytorchs(name, update):
+    settings, after = TORCH["optimizers"][name].values()
+    w, state = np.array(TORCH["start"]), {}
+    for step in range(1, 101):
+        update(name, w, shaken_bowl(w, step), state, step, **settings)
+        if str(step) in after:
+            np.testing.assert_allclose(w, after[str(step)], rtol=1e-12, atol=1e-14)
+
+
+def test_pytorch_has_all_but_one():
+    assert set(reference.OPTIMIZERS) - set(TORCH["optimizers"]) == {"lion"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lion_is_the_papers(dtype):
+    # Algorithm 2 of Chen et al. 2023, line by line.
+    rng = np.random.default_rng(8)
+    eta, decay, beta1, beta2 = 0.01, 0.1, 0.9, 0.99
+    w = rng.standard_normal(200)
+    theta, m, state, w = w.copy(), np.zeros(200), {}, w.astype(dtype)
+    for step in range(1, 30):
+        g = rng.standard_normal(200)
+        c = beta1 * m + (1 - beta1) * g
+        theta = theta - eta * (np.sign(c) + decay * theta)
+        m = beta2 * m + (1 - beta2) * g
+        kernels.optimizer_update(
+            "lion", w, g.astype(dtype), state, step, lr=eta, beta1=beta1, beta2=beta2,
+            weight_decay=decay,
+        )  # fmt: skip
+    tolerance = 1e-5 if dtype == np.float32 else 1e-14
+    np.testing.assert_allclose(w, theta, rtol=tolerance, atol=tolerance)
+    still = np.ones(3, dtype)
+    kernels.optimizer_update("lion", still, np.array([0, -0.0, 1], dtype), {}, 1, lr=0.5)
+    assert still.tolist() == [1, 1, 0.5]  # a gradient of zero has no sign
+
+
+def test_late_steps_of_nadam_and_radam_are_their_limits():
+    # All corrections are over: mu is beta1, and the damping 1.
+    for name, beyond in [("nadam", 0.9 * 1.0 + 0.1 * 2.0), ("radam", 1.0)]:
+        w, state = np.zeros(1), {"m": np.array([0.8 / 0.9]), "v": np.ones(1)}
+        kernels.optimizer_update(name, w, np.array([2.0]), state, 10**12, lr=0.1, beta2=1 - 1e-9)
+        assert state["m"] == pytest.approx(1.0)
+        np.testing.assert_allclose(w, -0.1 * beyond, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", kernels.OPTIMIZERS)
@@ -146,8 +211,8 @@ def test_bad_calls_are_refused():
         state = {} if state is None else state
         kernels.optimizer_update(name, w, g, state, step, **{"lr": 0.1, **hyper})
 
-    with pytest.raises(ValueError, match="optimizer must be one of 'sgd'.*got 'lion'"):
-        update("lion")
+    with pytest.raises(ValueError, match="optimizer must be one of 'sgd'.*got 'tiger'"):
+        update("tiger")
     with pytest.raises(ValueError, match="step counts updates from 1; got 0"):
         update(step=0)
     with pytest.raises(TypeError, match="step must be an integer; got 1.5"):
@@ -156,7 +221,7 @@ def test_bad_calls_are_refused():
         update(lr="fast")
     with pytest.raises(TypeError, match="lr"):
         kernels.optimizer_update("sgd", W.copy(), G, {}, 1)
-    with pytest.raises(ValueError, match="weight_decay.*'adamw'; 'adam' has none"):
+    with pytest.raises(ValueError, match="weight_decay.*'adamw' and 'lion'; 'adam' has none"):
         update(weight_decay=0.1)
     with pytest.raises(TypeError, match="state.*dict"):
         kernels.optimizer_update("sgd", W.copy(), G, None, 1, lr=0.1)

@@ -1,5 +1,7 @@
 """The twin's layer, optimizers, training loop and shuffle."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,16 @@ OPTIMIZER_TABLE = [  # name, hyper-parameters, gradients, w after each, from w =
     ("adam", {"beta1": 0.5, "beta2": 0.75, "eps": 1.0}, [1, -1], [0.7, 0.8]),
     # the same after a decay by 1 - 0.6 * 0.5 = 0.7: 0.7 - 0.3; 0.28 + 0.1
     ("adamw", {"beta1": 0.5, "beta2": 0.75, "eps": 1.0, "weight_decay": 0.5}, [1, -1], [0.4, 0.38]),
+    # Without beta1 there is nothing to look ahead with: adam, with m = g.
+    ("nadam", {"beta1": 0.0, "beta2": 0.75, "eps": 1.0}, [1, -1], [0.7, 1.0]),
+    # rho is 1, then 7 - 4 * 0.5625 / 0.4375: w -= 0.6 m / c, with m / c as for adam
+    ("radam", {"beta1": 0.5, "beta2": 0.75}, [1, -1], [0.4, 0.6]),
+    # v = 2.25: w -= 0.9 / (1.5 + 0.5); v = 6.25: w += 1.2 / (2.5 + 0.5)
+    ("adagrad", {"eps": 0.5}, [1.5, -2], [0.55, 0.95]),
+    # v = 0.75, d = sqrt(0.25 / 1), u = 0.1875; v = 0.9375, d = -sqrt(0.4375 / 1.1875)
+    ("adadelta", {"rho": 0.25, "eps": 0.25}, [1, -1], [0.7, 0.7 + 0.6 * math.sqrt(7 / 19)]),
+    # sign 1, decay 0.6 * 0.5 * 1, m = 0.25; 0.125 - 0.05 is positive still, decay 0.6 * 0.5 * 0.1
+    ("lion", {"beta1": 0.5, "beta2": 0.75, "weight_decay": 0.5}, [1, -0.1], [0.1, -0.53]),
 ]
 
 
@@ -135,19 +147,27 @@ def test_first_adam_step_is_the_sign_of_the_gradient():
     np.testing.assert_allclose(w, [-0.1, 0.1, -0.1], rtol=1e-4)
 
 
+FASTER = {  # those that would take longer to get anywhere
+    "radam": {"lr": 0.05},
+    "adagrad": {"lr": 0.5},
+    "adadelta": {"lr": 1.0, "eps": 1e-2},
+}
+
+
 @pytest.mark.parametrize("name", ref.OPTIMIZERS)
 def test_optimizer_finds_the_bottom_of_a_parabola(name):
+    hyper = {"lr": 0.02} | FASTER.get(name, {})
     bottom, curvature = np.array([1.0, -2.0, 0.5]), np.array([0.5, 1.0, 4.0])
     w, state = np.zeros(3), {}
     for step in range(1, 601):
-        ref.optimizer_update(name, w, curvature * (w - bottom), state, step, lr=0.02)
+        ref.optimizer_update(name, w, curvature * (w - bottom), state, step, **hyper)
     np.testing.assert_allclose(w, bottom, atol=0.02)
 
 
 def test_optimizer_refuses_what_it_does_not_know():
     w = np.ones(1)
     with pytest.raises(ValueError, match="optimizer must be one of 'sgd'"):
-        ref.optimizer_update("lion", w, w, {}, 1, lr=0.1)
+        ref.optimizer_update("tiger", w, w, {}, 1, lr=0.1)
     with pytest.raises(ValueError, match="step must be at least 1; got 0"):
         ref.optimizer_update("adam", w, w, {}, 0, lr=0.1)
     with pytest.raises(ValueError, match="'adam' has none. Use l2"):
@@ -214,8 +234,9 @@ def test_training_separates_two_blobs(optimizer, dtype):
         (rng.normal(size=(8, 2)).astype(dtype), np.zeros(2, dtype), "identity"),
     ]
     batches = [part for epoch in range(30) for part in np.split(ref.shuffle(200, 0, 0, epoch), 10)]
+    hyper = {"lr": 0.05} | FASTER.get(optimizer, {})
     losses, trained = ref.train(
-        layers, "softmax_cross_entropy", optimizer, x, y, batches=batches, lr=0.05
+        layers, "softmax_cross_entropy", optimizer, x, y, batches=batches, **hyper
     )
     assert len(losses) == 300
     assert np.mean(losses[-10:]) < 0.2 < 0.5 < losses[0]

@@ -68,7 +68,8 @@ def test_every_optimizer_finds_the_line(optimizer):
     net = dnn.Network(3, [dnn.Dense(1)], loss="mse", dtype="float64")
     chosen = as_optimizer(optimizer)
     if isinstance(optimizer, str) and optimizer != "sgd":
-        chosen = type(chosen)(0.02)
+        rates = {"adagrad": 0.5, "adadelta": 10.0, "lion": 0.005}
+        chosen = type(chosen)(rates.get(optimizer, 0.02))
     net.fit(X, y, epochs=200, batch_size=20, optimizer=chosen)
     ones = np.c_[X, np.ones(100)]
     best = np.linalg.lstsq(ones, y, rcond=None)[0]

@@ -30,6 +30,15 @@ OPTIMIZERS = {  # name: (optimizer, the twin's name and settings)
         {"lr": 0.02, "beta1": 0.8, "beta2": 0.99, "eps": 1e-7, "l2": 0.01},
     ),
     "adamw": (dnn.AdamW(0.02, weight_decay=0.1), "adamw", {"lr": 0.02, "weight_decay": 0.1}),
+    "nadam": (dnn.Nadam(0.02, l2=0.01), "nadam", {"lr": 0.02, "l2": 0.01}),
+    "radam": (dnn.RAdam(0.02, beta2=0.9), "radam", {"lr": 0.02, "beta2": 0.9}),
+    "adagrad": (dnn.Adagrad(0.05, eps=1e-3), "adagrad", {"lr": 0.05, "eps": 1e-3}),
+    "adadelta": (dnn.Adadelta(eps=1e-3), "adadelta", {"lr": 1.0, "eps": 1e-3}),
+    "lion": (
+        dnn.Lion(1e-3, weight_decay=0.1),
+        "lion",
+        {"lr": 1e-3, "weight_decay": 0.1, "beta2": 0.99},
+    ),
 }
 ROWS, BATCH, EPOCHS = 76, 16, 10  # 5 batches an epoch, the last of 12 rows: 50 steps
 

@@ -8,7 +8,7 @@
 ``network``            ``Network``: fit, predict, evaluate; forward, backward, step
 ``layers``             ``Dense``, ``Dropout``
 ``losses``             losses by name, ``Huber``
-``optimizers``         ``SGD``, ``RMSprop``, ``Adam``, ``AdamW``
+``optimizers``         ``Adam``, ``AdamW``, ``SGD``, ``Lion`` and others
 ``initializers``       distributions of initial weights
 ``many``               ``fit_many``: ensembles, folds, sweeps, one network per thread
 ``callbacks``          ``Callback``, ``ProgressBar``
@@ -33,7 +33,18 @@ from dnncore.layers import Dense, Dropout, Layer
 from dnncore.losses import Huber, Loss
 from dnncore.many import fit_many
 from dnncore.network import Network
-from dnncore.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from dnncore.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    Nadam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
 from dnncore.training import History
 
 if TYPE_CHECKING:
@@ -43,6 +54,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
     "Callback",
@@ -52,12 +65,15 @@ __all__ = [
     "History",
     "Huber",
     "Layer",
+    "Lion",
     "Loss",
     "ModelFormatError",
+    "Nadam",
     "Network",
     "NotFittedError",
     "Optimizer",
     "ProgressBar",
+    "RAdam",
     "RMSprop",
     "__version__",
     "fit_many",

@@ -26,7 +26,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from libc.math cimport isfinite, pow, sqrt
+from libc.math cimport isfinite
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -604,7 +604,7 @@ cdef class Program:
         cdef uint64_t mode
         h.lr, h.l2, h.decay, h.beta1, h.beta2, h.eps = optimizer[1:7]
         position.step += 1
-        bias_corrections(&h, position.step)
+        table.optimizer_terms(kind, position.step, &h)
         plain = undecayed(&h)
         with nogil:
             mode = flush_denormals()

@@ -95,7 +95,7 @@ cdef uint64_t training_next(void* job) noexcept nogil:
             t.loss_sum += loss
             t.weight_total += t.batch_weight
         t.step += 1
-        bias_corrections(&t.settings, t.step)
+        t.net.table.optimizer_terms(t.optimizer, t.step, &t.settings)
         t.in_weights = True
         if t.net.n_weight_tiles > 0:
             return <uint64_t>t.net.n_weight_tiles
@@ -122,14 +122,6 @@ cdef inline SparseRows sparse_rows(const Batch* batch) noexcept nogil:
     else:
         sparse.indptr += batch.start
     return sparse
-
-
-cdef inline void bias_corrections(OptimizerSettings* h, long long step) noexcept nogil:
-    h.step_scale = h.lr / (1.0 - pow(h.beta1, <double>step))
-    h.root_scale = 1.0 / sqrt(1.0 - pow(h.beta2, <double>step))
-    if h.eps_hat:
-        h.step_scale /= h.root_scale
-        h.root_scale = 1.0
 
 
 cdef struct Pass:

@@ -8,7 +8,7 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 ACTIVATIONS: dict[str, int]
 LOSSES: dict[str, int]
 LOSS_IDS: dict[str, int]
-OPTIMIZERS: dict[str, tuple[int, int]]
+OPTIMIZERS: dict[str, tuple[int, tuple[str, ...]]]
 SIMD_LEVEL: str
 
 def simd_levels() -> tuple[str, ...]: ...

@@ -53,9 +53,14 @@ from dnncore._table cimport (
     MATH_SIGMOID,
     MATH_SOFTPLUS,
     MATH_TANH,
+    OPT_ADADELTA,
+    OPT_ADAGRAD,
     OPT_ADAM,
+    OPT_LION,
     OPT_MOMENTUM,
+    OPT_NADAM,
     OPT_NESTEROV,
+    OPT_RADAM,
     OPT_RMSPROP,
     OPT_SGD,
     KernelTable,
@@ -115,14 +120,19 @@ LOSS_IDS = LOSSES | {
     "softmax_clipped": LOSS_SOFTMAX_CLIPPED,
     "binary_clipped": LOSS_BINARY_CLIPPED,
 }
-# name: (id, number of moments); AdamW is Adam with `weight_decay`
+# name: (id, moments in the kernel's order); AdamW is Adam with `weight_decay`
 OPTIMIZERS = {
-    "sgd": (OPT_SGD, 0),
-    "momentum": (OPT_MOMENTUM, 1),
-    "nesterov": (OPT_NESTEROV, 1),
-    "rmsprop": (OPT_RMSPROP, 1),
-    "adam": (OPT_ADAM, 2),
-    "adamw": (OPT_ADAM, 2),
+    "sgd": (OPT_SGD, ()),
+    "momentum": (OPT_MOMENTUM, ("v",)),
+    "nesterov": (OPT_NESTEROV, ("v",)),
+    "rmsprop": (OPT_RMSPROP, ("v",)),
+    "adam": (OPT_ADAM, ("m", "v")),
+    "adamw": (OPT_ADAM, ("m", "v")),
+    "nadam": (OPT_NADAM, ("m", "v")),
+    "radam": (OPT_RADAM, ("m", "v")),
+    "adagrad": (OPT_ADAGRAD, ("v",)),
+    "adadelta": (OPT_ADADELTA, ("v", "u")),
+    "lion": (OPT_LION, ("m",)),
 }
 
 

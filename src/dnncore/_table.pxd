@@ -44,6 +44,11 @@ cdef enum Optimizer:
     OPT_NESTEROV
     OPT_RMSPROP
     OPT_ADAM
+    OPT_NADAM
+    OPT_RADAM
+    OPT_ADAGRAD
+    OPT_ADADELTA
+    OPT_LION
 
 cdef enum MathFunction:
     MATH_EXP = 0
@@ -62,12 +67,15 @@ ctypedef struct OptimizerSettings:
     double lr            # learning rate
     double l2            # added to the gradient as l2 * w
     double decay         # decoupled: w <- w - lr * decay * w
-    double beta1         # momentum, or Adam's first decay rate, or RMSprop's rho
+    double beta1         # momentum, or Adam's first decay rate, or the rho of a mean square
     double beta2
     double eps
-    double step_scale    # Adam: lr / (1 - beta1^t)
-    double root_scale    # Adam: 1 / sqrt(1 - beta2^t)
-    bint eps_hat         # Adam: eps is added to sqrt(v) before its correction; root_scale is 1
+    bint eps_hat         # Adam: eps is added to sqrt(v) before its correction
+    # What Adam and its kin derive from these and the number of the step: `optimizer_terms`
+    double step_scale    # factor of the first moment
+    double slope_scale   # Nadam: factor of the gradient
+    double root_scale    # factor of the second moment's root
+    double root_offset   # added to it
 
 ctypedef struct Product:
     # c (rows, columns) = a (rows, depth) @ b (depth, columns), each operand by its two strides
@@ -119,6 +127,9 @@ ctypedef struct KernelTable:
     void (*optimizer)(
         int kind, Py_ssize_t n, void* w, const void* g, void* s1, void* s2,
         const OptimizerSettings* settings) noexcept nogil
+    # Fills in the terms that depend on the number of the step, counted from 1
+    void (*optimizer_terms)(
+        int kind, long long step, OptimizerSettings* settings) noexcept nogil
     void (*dropout)(
         Py_ssize_t n, unsigned int key, unsigned int first, double rate,
         const void* x, void* out) noexcept nogil

@@ -103,7 +103,7 @@ LOSSES: tuple[str, ...] = tuple(_kernels.LOSSES)
 """Names of the losses."""
 
 OPTIMIZERS: dict[str, tuple[str, ...]] = {
-    name: ((), ("v",), ("m", "v"))[moments] for name, (_, moments) in _kernels.OPTIMIZERS.items()
+    name: moments for name, (_, moments) in _kernels.OPTIMIZERS.items()
 }
 """Names of the optimizers, with the arrays that each keeps between updates."""
 

@@ -15,10 +15,15 @@ from dnncore.program import aligned_zeros
 __all__ = [
     "OPTIMIZERS",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Lion",
+    "Nadam",
     "Optimizer",
     "OptimizerState",
+    "RAdam",
     "RMSprop",
     "as_optimizer",
 ]
@@ -204,11 +209,175 @@ class AdamW(Adam):
         return self.weight_decay, self.beta1, self.beta2, self.eps
 
 
+@dataclass(frozen=True)
+class Nadam(Adam):
+    """Adam whose first moment looks one step ahead, as Nesterov's momentum does.
+
+    With ``mu_t = beta1 (1 - 0.96^(t / 250) / 2)`` the ``m / (1 - beta1^t)`` of Adam becomes
+    ``mu_t+1 m / (1 - mu_1 ... mu_t+1) + (1 - mu_t) g / (1 - mu_1 ... mu_t)``.
+
+    Parameters
+    ----------
+    learning_rate, l2, beta1, beta2, eps : float
+        See ``Adam``.
+
+    References
+    ----------
+    Dozat 2016, "Incorporating Nesterov momentum into Adam".
+    """
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel."""
+        return "nadam"
+
+
+@dataclass(frozen=True)
+class RAdam(Adam):
+    """Adam that warms up by itself.
+
+    While ``v`` is an average of too few gradients to say how much they vary, ``W = W - lr m /
+    (1 - beta1^t)``; from then on Adam's steps, damped as long as ``v`` is young.
+
+    Parameters
+    ----------
+    learning_rate, l2, beta1, beta2, eps : float
+        See ``Adam``; ``eps`` is added to ``sqrt(v)`` before the correction of its bias.
+
+    References
+    ----------
+    Liu et al. 2020, "On the variance of the adaptive learning rate and beyond".
+    """
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel."""
+        return "radam"
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """``s = s + g^2``, ``W = W - lr g / (sqrt(s) + eps)``: steps that only get shorter.
+
+    Parameters
+    ----------
+    learning_rate, l2 : float
+        See ``Optimizer``.
+    eps : float
+        Keeps the division finite.
+
+    References
+    ----------
+    Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning and
+    stochastic optimization".
+    """
+
+    learning_rate: float = 0.01
+    eps: float = field(default=1e-10, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("eps", positive=True)
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel."""
+        return "adagrad"
+
+    def _more(self) -> tuple[float, float, float, float]:
+        return 0.0, 0.0, 0.0, self.eps
+
+
+@dataclass(frozen=True)
+class Adadelta(Optimizer):
+    """Steps of the size of earlier steps, in proportion to the gradient's size by now.
+
+    ``v = rho v + (1 - rho) g^2``, ``d = g sqrt(u + eps) / sqrt(v + eps)``,
+    ``u = rho u + (1 - rho) d^2``, ``W = W - lr d``.
+
+    Parameters
+    ----------
+    learning_rate, l2 : float
+        See ``Optimizer``; the paper has no learning rate, which is a rate of 1.
+    rho : float
+        Decay rate of the mean squares, in [0, 1).
+    eps : float
+        Starts the steps off.
+
+    References
+    ----------
+    Zeiler 2012, "ADADELTA: an adaptive learning rate method".
+    """
+
+    learning_rate: float = 1.0
+    rho: float = field(default=0.9, kw_only=True)
+    eps: float = field(default=1e-6, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("rho", below=1.0)
+        self._check("eps", positive=True)
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel."""
+        return "adadelta"
+
+    def _more(self) -> tuple[float, float, float, float]:
+        return 0.0, self.rho, 0.0, self.eps
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """Steps of one size in every coordinate, with half of Adam's memory.
+
+    ``W = W - lr (sign(beta1 m + (1 - beta1) g) + weight_decay W)``,
+    ``m = beta2 m + (1 - beta2) g``.
+
+    Parameters
+    ----------
+    learning_rate, l2 : float
+        See ``Optimizer``; a third to a tenth of what suits Adam.
+    beta1, beta2 : float
+        Shares of the moment in the step and in the next moment, in [0, 1).
+    weight_decay : float
+        Decay rate of the weights, three to ten times what suits AdamW; biases are never decayed.
+
+    References
+    ----------
+    Chen et al. 2023, "Symbolic discovery of optimization algorithms".
+    """
+
+    learning_rate: float = 1e-4
+    beta1: float = field(default=0.9, kw_only=True)
+    beta2: float = field(default=0.99, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("beta1", below=1.0)
+        self._check("beta2", below=1.0)
+        self._check("weight_decay")
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel."""
+        return "lion"
+
+    def _more(self) -> tuple[float, float, float, float]:
+        return self.weight_decay, self.beta1, self.beta2, 0.0
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,
+    "nadam": Nadam,
+    "radam": RAdam,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "lion": Lion,
 }
 """Optimizers by the name that ``fit(optimizer=...)`` takes."""
 
@@ -244,7 +413,7 @@ class OptimizerState:
     @classmethod
     def start(cls, kernel: str, n: int, dtype: np.dtype[Any]) -> OptimizerState:
         """State before the first step: moments of zero, as many as the kernel has."""
-        return cls(kernel, [aligned_zeros(n, dtype) for _ in range(_KERNELS[kernel][1])])
+        return cls(kernel, [aligned_zeros(n, dtype) for _ in _KERNELS[kernel][1]])
 
     def copy(self) -> OptimizerState:
         """Independent copy, its moments aligned as the engine likes them."""

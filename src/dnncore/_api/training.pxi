@@ -1,7 +1,6 @@
 # Losses, optimizers and the shuffle.
 
 from libc.limits cimport INT_MAX
-from libc.math cimport pow, sqrt
 
 
 cdef object int_labels(object target, Py_ssize_t rows, Py_ssize_t columns):
@@ -156,8 +155,16 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
                   v  = beta2 * v + (1 - beta2) * g ** 2
                   w -= lr / c_1 * m / (sqrt(v) / sqrt(c_2) + eps)
         adamw     adam, and w -= lr * weight_decay * w
+        nadam     adam, with m looking one step ahead
+        radam     adam, without v while it is young, then damped as long as it is
+        adagrad   v += g ** 2;                           w -= lr * g / (sqrt(v) + eps)
+        adadelta  v  = rho * v + (1 - rho) * g ** 2
+                  d  = g * sqrt(u + eps) / sqrt(v + eps)
+                  u  = rho * u + (1 - rho) * d ** 2;     w -= lr * d
+        lion      w -= lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * w)
+                  m  = beta2 * m + (1 - beta2) * g
 
-    Papers: see :func:`dnncore.reference.optimizer_update`.
+    Papers, and what is left out here: see :func:`dnncore.reference.optimizer_update`.
 
     Parameters
     ----------
@@ -168,7 +175,7 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
     g : ndarray of the shape and dtype of `w`
         Gradient of the loss by the parameters.
     state : dict of str to ndarray
-        Moments ``"m"`` and ``"v"``, of the shape and dtype of `w`; those that the optimizer needs
+        The moments named above, of the shape and dtype of `w`; those that the optimizer needs
         and does not find it makes, as zeros. Pass an empty dict to begin, then always the same.
     step : int
         Number of this update, counted from 1.
@@ -177,7 +184,7 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
     l2 : float
         Factor of the penalty ``l2 * sum(w ** 2) / 2``, at least 0.
     weight_decay : float
-        Decoupled decay of adamw, at least 0; the others have none.
+        Decoupled decay of adamw and lion, at least 0; the others have none.
     momentum, rho, beta1, beta2 : float
         From 0 to below 1.
     eps : float
@@ -193,9 +200,9 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
         of them share memory.
     """
     cdef int kind
-    cdef Py_ssize_t moments
+    cdef tuple moments
     kind, moments = entry(OPTIMIZERS, name, "optimizer")
-    cdef double count = integer(step, "step")
+    cdef long long count = integer(step, "step")
     if count < 1:
         raise ValueError(f"step counts updates from 1; got {step}.")
     cdef double inf = float("inf")
@@ -208,15 +215,15 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
     check_range(beta2, "beta2", 0, 1)
     if not 0 < eps < inf:
         raise ValueError(f"eps must be positive and finite; got {eps:g}.")
-    if weight_decay and name != "adamw":
+    if weight_decay and name not in ("adamw", "lion"):
         raise ValueError(
-            f"weight_decay is the decoupled decay of 'adamw'; {name!r} has none. Use l2.")
+            f"weight_decay is the decoupled decay of 'adamw' and 'lion'; {name!r} has none. "
+            "Use l2.")
     cdef _Buffer bw = _Buffer(w, "w", 0, True)
     cdef Py_ssize_t size = bw.view.itemsize, n = bw.size()
     cdef _Buffer bg = same_shape(g, "g", w, size)
-    # The first moment in the kernel's order is "m" for Adam and "v" for those that have one.
-    cdef _Buffer b1 = moment(state, "m" if moments == 2 else "v", w, size) if moments else None
-    cdef _Buffer b2 = moment(state, "v", w, size) if moments == 2 else None
+    cdef _Buffer b1 = moment(state, moments[0], w, size) if moments else None
+    cdef _Buffer b2 = moment(state, moments[1], w, size) if len(moments) == 2 else None
     cdef _Buffer written, other
     for written in (bw, b1, b2):
         for other in (bw, bg, b1, b2):
@@ -226,16 +233,15 @@ def optimizer_update(name, w, g, dict state not None, step, *, double lr,
     h.eps_hat = False
     h.lr, h.l2, h.decay, h.beta2, h.eps = lr, l2, weight_decay, beta2, eps
     h.beta1 = beta1
-    if kind == OPT_RMSPROP:
+    if kind == OPT_RMSPROP or kind == OPT_ADADELTA:
         h.beta1 = rho
     elif kind == OPT_MOMENTUM or kind == OPT_NESTEROV:
         h.beta1 = momentum
-    h.step_scale = lr / (1.0 - pow(beta1, count))
-    h.root_scale = 1.0 / sqrt(1.0 - pow(beta2, count))
     cdef void* s1 = source(b1)
     cdef void* s2 = source(b2)
     cdef const KernelTable* table = kernel_table(size)
     with nogil:
+        table.optimizer_terms(kind, count, &h)
         table.optimizer(kind, n, bw.view.buf, bg.view.buf, s1, s2, &h)
 
 

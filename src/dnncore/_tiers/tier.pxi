@@ -3,7 +3,7 @@
 # the flags and macros that setup.py compiles them with.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport log
+from libc.math cimport log, pow, sqrt
 from libc.string cimport memcpy, memset
 
 from dnncore._table cimport (
@@ -36,8 +36,14 @@ from dnncore._table cimport (
     MATH_EXP,
     MATH_SIGMOID,
     MATH_TANH,
+    OPT_ADADELTA,
+    OPT_ADAGRAD,
+    OPT_ADAM,
+    OPT_LION,
     OPT_MOMENTUM,
+    OPT_NADAM,
     OPT_NESTEROV,
+    OPT_RADAM,
     OPT_RMSPROP,
     OPT_SGD,
     KernelTable,
@@ -152,6 +158,7 @@ _table.product = product
 _table.column_sums = column_sums
 _table.loss = loss
 _table.optimizer = optimizer
+_table.optimizer_terms = optimizer_terms
 _table.dropout = dropout
 _table.all_finite = all_finite
 _table.sum_squares = sum_squares
