@@ -74,7 +74,7 @@ class TestObjective:
         rng = np.random.default_rng(2)
         x, y, w = rng.standard_normal((10, N_IN)), rng.standard_normal((10, N_OUT)), np.ones(10)
         w[:4] = 9.0
-        frozen = (0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # gradient descent at rate 0
+        frozen = dnn.SGD(0.0).settings()
         program = make("mse")
         seen = run(program, Data(x, None, y, w), frozen, objective=(1, 1, 0.0))
         parts = []

@@ -9,6 +9,7 @@
 ``layers``             ``Dense``, ``Dropout``
 ``losses``             losses by name, ``Huber``
 ``optimizers``         ``Adam``, ``AdamW``, ``SGD``, ``Lion`` and others
+``schedules``          learning rates and other numbers that change from step to step
 ``initializers``       distributions of initial weights
 ``many``               ``fit_many``: ensembles, folds, sweeps, one network per thread
 ``callbacks``          ``Callback``, ``ProgressBar``
@@ -81,7 +82,9 @@ __all__ = [
     "show_versions",
 ]
 
-_ON_DEMAND = ("datasets", "functional", "gradcheck", "kernels", "preprocessing", "reference")
+_ON_DEMAND = (
+    "datasets", "functional", "gradcheck", "kernels", "preprocessing", "reference", "schedules"
+)  # fmt: skip
 
 
 def load(path: str | os.PathLike[str]) -> Network:

@@ -238,11 +238,12 @@ def _train(
     net, history, within = model.network, History(), _Within(progress)
     y = train.y if model.scaler is None else model.scaler.transform(train.y)
     watched = _known(model, train, test)
+    start = optimizer.value("learning_rate")
     progress.on_train_begin(net, epochs)
     try:
         for epoch in range(epochs):
             within.epoch = epoch
-            rate = optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+            rate = start * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             try:
                 fitted = net.fit(
                     train.X,
@@ -255,7 +256,7 @@ def _train(
             except DivergenceError as error:
                 raise DivergenceError(
                     f"Training diverged in epoch {epoch + 1}, step {error.step}. Nothing was "
-                    f"saved. Try a smaller --learning-rate than {optimizer.learning_rate:g}.",
+                    f"saved. Try a smaller --learning-rate than {start:g}.",
                     epoch=epoch + 1,
                     step=error.step,
                 ) from error

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 MAX_THREADS: Final[int]
 
-Settings = tuple[int, float, float, float, float, float, float]
-"""``(id, lr, l2, decay, beta1, beta2, eps)`` of an optimizer."""
+Settings = tuple[int, NDArray[np.float64]]
+"""Id of an optimizer, and rows of ``(lr, l2, decay, beta1, beta2, eps)``."""
 
 class DenseFields(TypedDict):
     kind: Literal["dense"]

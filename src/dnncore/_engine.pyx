@@ -425,8 +425,9 @@ cdef class Program:
             Stop after the step that ends later than this.
         max_steps : int
             Stop after as many steps; 0 sets no limit.
-        optimizer : tuple
-            ``(id, lr, l2, decay, beta1, beta2, eps)``.
+        optimizer : tuple of int and ndarray of shape (steps, 6)
+            Id, and ``(lr, l2, decay, beta1, beta2, eps)`` of each step: at most as many are made.
+            A single row is good for any number of steps.
         s1, s2 : ndarray or None
             Moments, laid out as the parameters.
         threads : int
@@ -456,12 +457,16 @@ cdef class Program:
             t.n = order_view.shape[0]
         t.batch.start = position.start
         t.batch_size = batch_size
+        cdef const double[:, ::1] settings = optimizer[1]
         t.optimizer = optimizer[0]
-        (t.settings.lr, t.settings.l2, t.settings.decay,
-         t.settings.beta1, t.settings.beta2, t.settings.eps) = optimizer[1:7]
+        take_settings(&t.settings, &settings[0, 0])
         t.s1, t.s2 = address(s1), address(s2)
         t.step, t.seed = position.step, self.seed
         t.max_step = t.step + max_steps if max_steps > 0 else -1
+        if settings.shape[0] > 1:
+            t.schedule, t.first_step = &settings[0, 0], t.step
+            if t.max_step < 0 or t.max_step > t.step + settings.shape[0]:
+                t.max_step = t.step + settings.shape[0]
         t.loss_sum, t.weight_total = position.loss_sum, position.weight_sum
         t.finite = True
         cdef Workspace space = self._enter(min(batch_size, t.n), threads, t.is_sparse)
@@ -602,7 +607,8 @@ cdef class Program:
         cdef Py_ssize_t at
         cdef int i, part, kind = optimizer[0]
         cdef uint64_t mode
-        h.lr, h.l2, h.decay, h.beta1, h.beta2, h.eps = optimizer[1:7]
+        cdef const double[:, ::1] settings = optimizer[1]
+        take_settings(&h, &settings[0, 0])
         position.step += 1
         table.optimizer_terms(kind, position.step, &h)
         plain = undecayed(&h)

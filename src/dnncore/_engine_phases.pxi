@@ -5,6 +5,9 @@
 
 cdef double CLOCK_WORK = 2e5    # multiply-adds between two looks at the clock
 
+cdef enum:
+    SETTINGS = 6                # numbers in a row of a schedule
+
 cdef struct Objective:
     # Of a batch with weights of sum s: loss_factor x mean loss + penalty / (2 s) x sum W^2.
     # The mean over an epoch counts a batch by its rows, and a non-finite loss stops nothing.
@@ -22,6 +25,8 @@ cdef struct Training:
     char* s1
     char* s2
     OptimizerSettings settings
+    const double* schedule           # settings of each step from first_step on, or NULL
+    long long first_step
     char* grads                      # if not NULL the gradient goes there, without an update
     const Objective* objective       # NULL: the mean loss
     SparseRows sparse                # the batch's rows, if `is_sparse`
@@ -44,6 +49,8 @@ cdef uint64_t begin_batch(Training* t) noexcept nogil:
     t.batch.key = stream_key(t.seed, 1, <unsigned long long>t.step)
     t.batch_weight = weight_sum(t.net, &t.batch)
     t.batch.scale = 1.0 / t.batch_weight if t.batch_weight > 0 else 0.0
+    if t.schedule != NULL:
+        take_settings(&t.settings, t.schedule + SETTINGS * (t.step - t.first_step))
     if t.objective != NULL:
         t.settings.l2 = t.objective.penalty * t.batch.scale
         t.batch.scale *= t.objective.gradient_factor
@@ -122,6 +129,11 @@ cdef inline SparseRows sparse_rows(const Batch* batch) noexcept nogil:
     else:
         sparse.indptr += batch.start
     return sparse
+
+
+cdef inline void take_settings(OptimizerSettings* h, const double* values) noexcept nogil:
+    h.lr, h.l2, h.decay = values[0], values[1], values[2]
+    h.beta1, h.beta2, h.eps = values[3], values[4], values[5]
 
 
 cdef struct Pass:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dnncore._kernels import OPTIMIZERS as _KERNELS
-from dnncore._validation import check_bool, check_choice, check_real
-from dnncore.program import aligned_zeros
+from dnncore._optimizer import Hyper, Optimizer, OptimizerState
+from dnncore._validation import check_bool, check_choice
+from dnncore.schedules import schedule_from_config
 
 __all__ = [
     "OPTIMIZERS",
@@ -26,44 +23,8 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "as_optimizer",
+    "optimizer_from_config",
 ]
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """Base of all optimizers.
-
-    Parameters
-    ----------
-    learning_rate : float
-        Step size.
-    l2 : float
-        Adds ``l2 * W`` to the gradient of the weights; biases are never decayed.
-    """
-
-    learning_rate: float = 1e-3
-    l2: float = field(default=0.0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        self._check("learning_rate")
-        self._check("l2")
-
-    def _check(self, name: str, *, positive: bool = False, below: float | None = None) -> None:
-        value = check_real(getattr(self, name), name, minimum=0.0, exclusive=positive)
-        check_real(value, name, maximum=below, exclusive=True)
-        object.__setattr__(self, name, value)  # a plain float; frozen for everyone else
-
-    @property
-    def kernel(self) -> str:
-        """Name of the kernel in ``dnncore.kernels.OPTIMIZERS``."""
-        raise NotImplementedError
-
-    def settings(self) -> tuple[int, float, float, float, float, float, float]:
-        """``(id, lr, l2, decay, beta1, beta2, eps)`` as the engine takes them."""
-        return (_KERNELS[self.kernel][0], self.learning_rate, self.l2, *self._more())
-
-    def _more(self) -> tuple[float, float, float, float]:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -81,13 +42,12 @@ class SGD(Optimizer):
         the importance of initialization and momentum in deep learning").
     """
 
-    learning_rate: float = 0.01
-    momentum: float = field(default=0.0, kw_only=True)
+    learning_rate: Hyper = 0.01
+    momentum: Hyper = field(default=0.0, kw_only=True)
     nesterov: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("momentum", below=1.0)
         check_bool(self.nesterov, "nesterov")
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov needs momentum; set e.g. momentum=0.9.")
@@ -99,8 +59,7 @@ class SGD(Optimizer):
             return "sgd"
         return "nesterov" if self.nesterov else "momentum"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return 0.0, self.momentum, 0.0, 0.0
+    _slots = ("", "momentum", "", "")
 
 
 @dataclass(frozen=True)
@@ -121,21 +80,15 @@ class RMSprop(Optimizer):
     Tieleman and Hinton 2012, lecture 6.5 of "Neural Networks for Machine Learning".
     """
 
-    rho: float = field(default=0.9, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("rho", below=1.0)
-        self._check("eps", positive=True)
+    rho: Hyper = field(default=0.9, kw_only=True)
+    eps: Hyper = field(default=1e-8, kw_only=True)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel."""
         return "rmsprop"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return 0.0, self.rho, 0.0, self.eps
+    _slots = ("", "rho", "", "eps")
 
 
 @dataclass(frozen=True)
@@ -159,23 +112,16 @@ class Adam(Optimizer):
     Kingma and Ba 2015, "Adam: a method for stochastic optimization".
     """
 
-    beta1: float = field(default=0.9, kw_only=True)
-    beta2: float = field(default=0.999, kw_only=True)
-    eps: float = field(default=1e-8, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("beta1", below=1.0)
-        self._check("beta2", below=1.0)
-        self._check("eps", positive=True)
+    beta1: Hyper = field(default=0.9, kw_only=True)
+    beta2: Hyper = field(default=0.999, kw_only=True)
+    eps: Hyper = field(default=1e-8, kw_only=True)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel."""
         return "adam"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return 0.0, self.beta1, self.beta2, self.eps
+    _slots = ("", "beta1", "beta2", "eps")
 
 
 @dataclass(frozen=True)
@@ -194,19 +140,14 @@ class AdamW(Adam):
     Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
     """
 
-    weight_decay: float = field(default=0.01, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("weight_decay")
+    weight_decay: Hyper = field(default=0.01, kw_only=True)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel."""
         return "adamw"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return self.weight_decay, self.beta1, self.beta2, self.eps
+    _slots = ("weight_decay", "beta1", "beta2", "eps")
 
 
 @dataclass(frozen=True)
@@ -272,20 +213,15 @@ class Adagrad(Optimizer):
     stochastic optimization".
     """
 
-    learning_rate: float = 0.01
-    eps: float = field(default=1e-10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("eps", positive=True)
+    learning_rate: Hyper = 0.01
+    eps: Hyper = field(default=1e-10, kw_only=True)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel."""
         return "adagrad"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return 0.0, 0.0, 0.0, self.eps
+    _slots = ("", "", "", "eps")
 
 
 @dataclass(frozen=True)
@@ -309,22 +245,16 @@ class Adadelta(Optimizer):
     Zeiler 2012, "ADADELTA: an adaptive learning rate method".
     """
 
-    learning_rate: float = 1.0
-    rho: float = field(default=0.9, kw_only=True)
-    eps: float = field(default=1e-6, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("rho", below=1.0)
-        self._check("eps", positive=True)
+    learning_rate: Hyper = 1.0
+    rho: Hyper = field(default=0.9, kw_only=True)
+    eps: Hyper = field(default=1e-6, kw_only=True)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel."""
         return "adadelta"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return 0.0, self.rho, 0.0, self.eps
+    _slots = ("", "rho", "", "eps")
 
 
 @dataclass(frozen=True)
@@ -348,24 +278,17 @@ class Lion(Optimizer):
     Chen et al. 2023, "Symbolic discovery of optimization algorithms".
     """
 
-    learning_rate: float = 1e-4
-    beta1: float = field(default=0.9, kw_only=True)
-    beta2: float = field(default=0.99, kw_only=True)
-    weight_decay: float = field(default=0.0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("beta1", below=1.0)
-        self._check("beta2", below=1.0)
-        self._check("weight_decay")
+    learning_rate: Hyper = 1e-4
+    beta1: Hyper = field(default=0.9, kw_only=True)
+    beta2: Hyper = field(default=0.99, kw_only=True)
+    weight_decay: Hyper = field(default=0.0, kw_only=True)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel."""
         return "lion"
 
-    def _more(self) -> tuple[float, float, float, float]:
-        return self.weight_decay, self.beta1, self.beta2, 0.0
+    _slots = ("weight_decay", "beta1", "beta2", "")
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -395,39 +318,17 @@ def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
     return OPTIMIZERS[check_choice(optimizer, "optimizer", OPTIMIZERS)]()
 
 
-@dataclass
-class OptimizerState:
-    """What an optimizer carries from step to step.
+def optimizer_from_config(config: dict[str, Any]) -> Optimizer:
+    """Build an optimizer from its ``get_config``.
 
-    Attributes
-    ----------
-    kernel : str
-        Kernel that the moments belong to.
-    moments : list of ndarray
-        Laid out as the parameters.
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the description makes no optimizer.
     """
-
-    kernel: str
-    moments: list[NDArray[Any]]
-
-    @classmethod
-    def start(cls, kernel: str, n: int, dtype: np.dtype[Any]) -> OptimizerState:
-        """State before the first step: moments of zero, as many as the kernel has."""
-        return cls(kernel, [aligned_zeros(n, dtype) for _ in _KERNELS[kernel][1]])
-
-    def copy(self) -> OptimizerState:
-        """Independent copy, its moments aligned as the engine likes them."""
-        copies = [aligned_zeros(moment.size, moment.dtype) for moment in self.moments]
-        for copy, moment in zip(copies, self.moments, strict=True):
-            copy[...] = moment
-        return OptimizerState(self.kernel, copies)
-
-    @property
-    def first(self) -> NDArray[Any] | None:
-        """First of the moments."""
-        return self.moments[0] if self.moments else None
-
-    @property
-    def second(self) -> NDArray[Any] | None:
-        """Second of the moments."""
-        return self.moments[1] if len(self.moments) > 1 else None
+    values = {
+        name: schedule_from_config(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+    }
+    kind = values.pop("kind")
+    return next(k for k in OPTIMIZERS.values() if k.__name__ == kind)(**values)

@@ -135,11 +135,13 @@ def train(
 ) -> History:
     """Train a network on validated data; see ``Network.fit``."""
     history = History()
-    program, position, settings = network._program, network._position, optimizer.settings()
+    program, position = network._program, network._position
     order = np.empty(data.rows, np.int64) if shuffle else None
     begun: list[Callback] = []
     with exclusive(network):
         state = network._optimizer_state(optimizer)
+        steps = math.ceil(data.rows / batch_size)
+        optimizer = optimizer.over(position.step, max(epochs * steps, 1), steps)
         last = LastFinite(network.params)
         network.stop_training = False
         try:
@@ -154,6 +156,8 @@ def train(
                     program.shuffled(data.rows, position.epoch, order)
                 position.rewind()
                 while position.start < data.rows:
+                    left = math.ceil((data.rows - position.start) / batch_size)
+                    settings = optimizer.settings(position.step, steps=left)
                     program.run(
                         data, order, position, batch_size, SLICE_SECONDS, 0, settings,
                         state.first, state.second, threads,
@@ -191,8 +195,8 @@ def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
         state, last = _prepare(network, optimizer)
         position.rewind()
         network._program.run(
-            data, None, position, data.rows, math.inf, 1, optimizer.settings(),
-            state.first, state.second, threads,
+            data, None, position, data.rows, math.inf, 1,
+            optimizer.settings(position.step, steps=1), state.first, state.second, threads,
         )  # fmt: skip
         if not position.finite:
             _diverged(network, last, optimizer, None, position.step)
@@ -209,8 +213,9 @@ def step(network: Network, optimizer: Optimizer) -> None:
         if not all_finite(network.grads):
             _diverged(network, last, optimizer, None, position.step)
         network._program.step(
-            network.grads, position, optimizer.settings(), state.first, state.second
-        )
+            network.grads, position, optimizer.settings(position.step, steps=1),
+            state.first, state.second,
+        )  # fmt: skip
         if not all_finite(network.params):
             _diverged(network, last, optimizer, None, position.step - 1)
 
@@ -230,13 +235,13 @@ def _diverged(
     network: Network, last: LastFinite, optimizer: Optimizer, epoch: int | None, step: int
 ) -> NoReturn:
     """Go back to finite parameters and say what happened; ``epoch`` and ``step`` count from 0."""
-    largest = last.restore()
+    largest, rate = last.restore(), optimizer.value("learning_rate", network._position.step)
     network.reset_optimizer()
     where = f"step {step + 1}" if epoch is None else f"epoch {epoch + 1}, step {step + 1}"
     raise DivergenceError(
         f"Training diverged in {where}: the loss, a gradient or a parameter is no longer a finite "
         f"number (largest parameter before: {largest:.3g}). The network keeps its last finite "
-        f"parameters. Try a smaller learning_rate (it was {optimizer.learning_rate:g}), "
+        f"parameters. Try a smaller learning_rate (it was {rate:g}), "
         "standardised inputs (and targets, for regression), or dtype='float64'.",
         epoch=0 if epoch is None else epoch + 1,
         step=step + 1,
