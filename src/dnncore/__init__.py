@@ -12,7 +12,10 @@
 ``schedules``          learning rates and other numbers that change from step to step
 ``initializers``       distributions of initial weights
 ``many``               ``fit_many``: ensembles, folds, sweeps, one network per thread
-``callbacks``          ``Callback``, ``ProgressBar``
+``callbacks``          ``EarlyStopping``, ``Checkpoint`` and others; ``Callback`` for yours
+``metrics``            metrics by name
+``history``            ``History``: lists, a data frame, a plot
+``checkpoints``        all of training in a file, to go on with the same bits
 ``preprocessing``      scaling, one-hot, splits, mini-batches
 ``datasets``           digits, IDX (MNIST), CSV, Parquet, NPZ; generated sets
 ``functional``         the L-layer network step by step, examples as columns
@@ -28,11 +31,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dnncore._versions import show_versions
-from dnncore.callbacks import Callback, ProgressBar
+from dnncore.callbacks import (
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    ModelCheckpoint,
+    ProgressBar,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TimeLimit,
+)
+from dnncore.checkpoints import load_checkpoint, save_checkpoint
 from dnncore.exceptions import DivergenceError, ModelFormatError, NotFittedError
+from dnncore.history import History
 from dnncore.layers import Dense, Dropout, Layer
 from dnncore.losses import Huber, Loss
 from dnncore.many import fit_many
+from dnncore.metrics import Metric
 from dnncore.network import Network
 from dnncore.optimizers import (
     SGD,
@@ -46,7 +63,6 @@ from dnncore.optimizers import (
     RAdam,
     RMSprop,
 )
-from dnncore.training import History
 
 if TYPE_CHECKING:
     import os
@@ -59,15 +75,21 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "Dense",
     "DivergenceError",
     "Dropout",
+    "EarlyStopping",
     "History",
     "Huber",
+    "LambdaCallback",
     "Layer",
     "Lion",
     "Loss",
+    "Metric",
+    "ModelCheckpoint",
     "ModelFormatError",
     "Nadam",
     "Network",
@@ -76,9 +98,14 @@ __all__ = [
     "ProgressBar",
     "RAdam",
     "RMSprop",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "TimeLimit",
     "__version__",
     "fit_many",
     "load",
+    "load_checkpoint",
+    "save_checkpoint",
     "show_versions",
 ]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dnncore._atomicfile import replace_file
 from dnncore._cli_model import Model
-from dnncore.training import History
+from dnncore.history import History
 
 __all__ = ["check_output", "predictions_as_csv", "save_bytes", "save_picture"]
 

@@ -28,12 +28,13 @@ from dnncore._cli_report import (
 from dnncore._validation import check_int, check_real
 from dnncore.callbacks import Callback, ProgressBar
 from dnncore.exceptions import DivergenceError
+from dnncore.history import History
 from dnncore.layers import Dense, Dropout, Layer
 from dnncore.network import Network
 from dnncore.optimizers import OPTIMIZERS, AdamW, Optimizer
 from dnncore.preprocessing import Standardizer
+from dnncore.schedules import Cosine, PerEpoch
 from dnncore.tables import TableEncoder, infer_task
-from dnncore.training import History
 
 __all__ = ["run"]
 
@@ -211,15 +212,12 @@ def _check_target(y: NDArray[Any], name: str) -> None:
 # ---------------------------------------------------------------------- training
 
 
-class _Within(Callback):
-    """Passes on the progress within an epoch, with that epoch's number."""
+class _Rename(Callback):
+    """Calls what is watched the test part."""
 
-    def __init__(self, progress: Callback) -> None:
-        self.progress = progress
-        self.epoch = 0
-
-    def on_progress(self, network: Network, epoch: int, done: float, loss: float) -> None:
-        self.progress.on_progress(network, self.epoch, done, loss)
+    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
+        for name in [name for name in logs if name.startswith("val_")]:
+            logs[f"test_{name.removeprefix('val_')}"] = logs.pop(name)
 
 
 def _train(
@@ -235,40 +233,27 @@ def _train(
 
     Nothing is chosen by what the test part shows.
     """
-    net, history, within = model.network, History(), _Within(progress)
     y = train.y if model.scaler is None else model.scaler.transform(train.y)
     watched = _known(model, train, test)
-    start = optimizer.value("learning_rate")
-    progress.on_train_begin(net, epochs)
+    rate = optimizer.value("learning_rate")
     try:
-        for epoch in range(epochs):
-            within.epoch = epoch
-            rate = start * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-            try:
-                fitted = net.fit(
-                    train.X,
-                    y,
-                    epochs=1,
-                    batch_size=batch_size,
-                    optimizer=replace(optimizer, learning_rate=rate),
-                    callbacks=[within],
-                )
-            except DivergenceError as error:
-                raise DivergenceError(
-                    f"Training diverged in epoch {epoch + 1}, step {error.step}. Nothing was "
-                    f"saved. Try a smaller --learning-rate than {start:g}.",
-                    epoch=epoch + 1,
-                    step=error.step,
-                ) from error
-            logs = {name: values[0] for name, values in fitted.history.items()}
-            if watched is not None:
-                scores = net.evaluate(watched.X, watched.y)
-                logs |= {f"test_{name}": value for name, value in scores.items()}
-            history.append(logs)
-            progress.on_epoch_end(net, epoch, logs)
-    finally:
-        progress.on_train_end(net)
-    return history
+        return model.network.fit(
+            train.X,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=replace(optimizer, learning_rate=PerEpoch(Cosine(rate))),
+            validation_data=None if watched is None else (watched.X, watched.y),
+            callbacks=[_Rename(), progress],
+            verbose=False,
+        )
+    except DivergenceError as error:
+        raise DivergenceError(
+            f"Training diverged in epoch {error.epoch}, step {error.step}. Nothing was saved. "
+            f"Try a smaller --learning-rate than {rate:g}.",
+            epoch=error.epoch,
+            step=error.step,
+        ) from error
 
 
 def _known(model: Model, train: _Part, test: _Part) -> _Part | None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnncore._engine import Data
-from dnncore._validation import as_matrix, as_vector, check_real, check_same_rows
+from dnncore._validation import (
+    as_matrix,
+    as_vector,
+    check_choice,
+    check_real,
+    check_same_rows,
+)
 from dnncore.targets import Targets
 
-__all__ = ["as_data", "as_validation", "split", "take_rows"]
+__all__ = ["ClassWeight", "as_data", "as_validation", "split", "take_rows", "weigh"]
+
+
+ClassWeight = str | Mapping[Any, float] | ArrayLike
+"""``"balanced"``, a weight by label, or one in the order of the classes."""
 
 
 def as_data(
@@ -36,6 +46,61 @@ def as_data(
         if weight.min() < 0 or not weight.max() > 0:
             raise ValueError("sample_weight must be at least 0 and not all zero.")
     return Data(inputs, labels, target, weight)
+
+
+def weigh(targets: Targets, data: Data, class_weight: ClassWeight | None) -> Data:
+    """Multiply the weights of rows by those of their classes.
+
+    ``"balanced"`` is ``rows / (n_classes * rows of the class)``. A row of probabilities gets the
+    mean of the classes' weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no classes, or the weights do not fit them.
+    """
+    if class_weight is None:
+        return data
+    single = targets.loss.targets == "binary" and targets.n_out == 1
+    if targets.loss.targets != "labels" and not single:
+        raise ValueError("class_weight needs one class label a row; use sample_weight instead.")
+    k = 2 if single else targets.n_out
+    shares = None
+    if data.labels is not None:
+        codes = data.labels
+    else:
+        shares = np.asarray(data.target, np.float64)
+        shares = np.concatenate([1 - shares, shares], axis=1) if single else shares
+        codes = shares.argmax(axis=1)
+    if isinstance(class_weight, str):
+        check_choice(class_weight, "class_weight", ("balanced",))
+        counts = np.bincount(codes, minlength=k)
+        weights = np.where(counts > 0, len(codes) / (k * np.maximum(counts, 1)), 0.0)
+    else:
+        weights = _weights_by_class(targets, class_weight, k)
+    factor = weights[codes] if shares is None else shares @ weights
+    weight = factor if data.weight is None else data.weight * factor
+    if not weight.max() > 0:
+        raise ValueError("class_weight gives every row the weight 0.")
+    return Data(data.x, data.labels, data.target, np.ascontiguousarray(weight, targets.dtype))
+
+
+def _weights_by_class(
+    targets: Targets, class_weight: Mapping[Any, float] | ArrayLike, k: int
+) -> NDArray[np.float64]:
+    if isinstance(class_weight, Mapping):
+        classes = list(range(k)) if targets.classes is None else targets.classes.tolist()
+        unknown = [label for label in class_weight if label not in classes]
+        if unknown:
+            raise ValueError(
+                f"class_weight names {unknown[0]!r}, which is no class; there are {classes[:10]}."
+            )
+        weights = np.array([float(class_weight.get(label, 1.0)) for label in classes])
+    else:
+        weights = as_vector(class_weight, "class_weight", dtype=np.dtype(np.float64), size=k)
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError("class_weight must be finite and at least 0.")
+    return weights
 
 
 def as_validation(

@@ -17,7 +17,7 @@ from dnncore._validation import as_array, as_matrix, check_bool, check_int, chec
 from dnncore.network import Network
 
 if TYPE_CHECKING:
-    from dnncore.training import History
+    from dnncore.history import History
 
 __all__ = ["fit_many"]
 
@@ -176,6 +176,7 @@ class _Job:
                 sample_weight=weight,
                 validation_data=validation,
                 n_threads=n_threads,
+                verbose=False,
                 callbacks=[*self.settings.get("callbacks", ()), stop],
                 **{k: v for k, v in self.settings.items() if k != "callbacks"},
             )

@@ -5,25 +5,27 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dnncore import _kernels, prediction, training
-from dnncore._data import as_data, as_validation, split
+from dnncore import _kernels, checkpoints, prediction, training
+from dnncore._data import ClassWeight, as_data, as_validation, split, weigh
+from dnncore._divergence import LastFinite
 from dnncore._engine import Position, Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
-from dnncore.callbacks import Callback, ProgressBar, as_callbacks
+from dnncore.callbacks import Callback, ProgressBar, as_callbacks, somebody_watches
 from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import Dense, Layer, layer_from_config
 from dnncore.losses import Loss, as_loss
+from dnncore.metrics import Metric, as_metrics
 from dnncore.optimizers import Optimizer, OptimizerState, as_optimizer
 from dnncore.program import aligned_zeros, operations_of, parameters_of, widths_of
 from dnncore.targets import Targets
-from dnncore.training import History
+from dnncore.training import History, Plan
 
 if TYPE_CHECKING:
     from typing import Self
@@ -58,6 +60,10 @@ class Network:
         Views of ``params`` by dense layer; shapes ``(n_in, n_out)`` and ``(n_out,)``.
     classes_ : ndarray or None
         Labels in the order of the outputs, once known.
+    stop_training : bool
+        Set by callbacks to end training.
+    learning_rate_scale : float
+        Factor on the optimizer's learning rate, for callbacks to change; ``fit`` starts with 1.
 
     Raises
     ------
@@ -131,11 +137,13 @@ class Network:
         self._params = aligned_zeros(n, self.dtype)
         self._grads: NDArray[Any] | None = None
         self._state: OptimizerState | None = None
-        self._last_finite: training.LastFinite | None = None
+        self._last_finite: LastFinite | None = None
         self._lock = threading.RLock()
         self._forward_step = 0
         self._position = Position()
         self.stop_training = False
+        self.learning_rate_scale = 1.0
+        self._greater: dict[str, bool] = {}
         self._program = self._compile()
         link = self.loss.link  # poisson's exp is no activation: `prediction` applies it
         self._link = _kernels.ACTIVATIONS["identity" if link == "exp" else link]
@@ -221,12 +229,17 @@ class Network:
         optimizer: str | Optimizer = "adam",
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         stratify: bool | None = None,
+        validation_every: int = 1,
+        validation_every_steps: int | None = None,
+        metrics: Sequence[str | Metric | Callable[..., float]] | None = None,
         callbacks: Sequence[Callback] = (),
+        resume_from: str | os.PathLike[str] | None = None,
         n_threads: int | None = None,
-        verbose: bool = False,
+        verbose: bool | Literal["auto"] = "auto",
     ) -> History:
         """Train on mini-batches.
 
@@ -248,19 +261,38 @@ class Network:
             number of epochs so far only.
         sample_weight : array_like of shape (n_samples,), optional
             Weight of each row, at least 0; a batch's loss is the weighted mean.
+        class_weight : "balanced", mapping or array_like of shape (n_classes,), optional
+            Weight of each class in training, by label (1 for those not named) or in the order of
+            the classes; it multiplies ``sample_weight``. ``"balanced"`` lets all classes count
+            alike. Validation is not weighted by it.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after each epoch.
         validation_split : float
             Share of the rows to set aside for validation instead, in [0, 1).
         stratify : bool, optional
             Whether the split keeps the classes' shares; the default does for labels.
+        validation_every : int
+            Validate after every so many epochs, and after the last one.
+        validation_every_steps : int, optional
+            Validate after every so many steps instead, which may be within an epoch; see
+            ``History.validations``.
+        metrics : sequence of str, callable or Metric, optional
+            What to record beside the loss; see ``dnncore.metrics``. By default accuracy, or r2,
+            of validation data. Without validation data, the metrics named here are computed on
+            the training data.
         callbacks : sequence of Callback
             Called between epochs and, for progress, about every 50 ms.
+        resume_from : path-like, optional
+            Folder, or file, that ``callbacks.Checkpoint`` has written to: training goes on from
+            there, and ends with the bits of training that was never stopped. Data and options
+            must be what they were; ``epochs`` may be more. A folder without checkpoints starts
+            from the beginning, so one script serves the first start and every later one.
         n_threads : int, optional
             Threads to train on; the default decides by the size of a step and the processors
             available (or ``DNNCORE_NUM_THREADS``). Results have the same bits for any number.
-        verbose : bool
-            Whether to show a progress bar.
+        verbose : bool or "auto"
+            Whether to show a progress bar. By default one appears in terminals and notebooks if
+            training takes longer than a second.
 
         Returns
         -------
@@ -273,6 +305,8 @@ class Network:
             For arguments or data that cannot be trained on; nothing has changed then.
         DivergenceError
             If the loss stops being finite; the last finite parameters are kept.
+        ModelFormatError
+            If there are checkpoints to go on from, but none is valid.
         """
         epochs = check_int(epochs, "epochs", minimum=0)
         threads_for(n_threads, 0)
@@ -290,18 +324,47 @@ class Network:
             )
         size = data.rows if batch_size is None else check_int(batch_size, "batch_size")
         size = min(size, data.rows)
+        data = weigh(targets, data, class_weight)
+        every = check_int(validation_every, "validation_every")
+        if validation_every_steps is not None:
+            check_int(validation_every_steps, "validation_every_steps")
+        scored = data if validation is None and metrics is not None else validation
+        asked = as_metrics(metrics, classification=targets.is_classification)
+        if validation is None and metrics is None:
+            asked = []
+        names = [] if validation is None else ["val_loss"]
+        names += [metric.name if validation is None else f"val_{metric.name}" for metric in asked]
+
+        def score() -> dict[str, float]:
+            if scored is None:
+                return {}
+            loss = validation is not None
+            found = prediction.scores(self, scored, asked, loss=loss)
+            return dict(zip(names, found.values(), strict=True))
+
+        if verbose == "auto":
+            called += [ProgressBar(delay=1.0)] if somebody_watches() else []
+        elif check_bool(verbose, "verbose"):
+            called.append(ProgressBar())
+        saved = None if resume_from is None else checkpoints.find(resume_from)
         self._targets = targets
-        return training.train(
-            self,
+        self._greater = {metric.name: metric.greater_is_better for metric in asked}
+        plan = Plan(
             data,
-            validation,
-            epochs=epochs,
-            batch_size=size,
-            optimizer=chosen,
-            shuffle=shuffle and size < data.rows,
-            callbacks=[*called, ProgressBar()] if verbose else called,
-            threads=threads_for(n_threads, 3.0 * size * self._program.work_per_row),
+            epochs,
+            size,
+            chosen,
+            shuffle and size < data.rows,
+            threads_for(n_threads, 3.0 * size * self._program.work_per_row),
+            called,
+            score if names else None,
+            tuple(names),
+            validation is not None,
+            every,
+            validation_every_steps,
+            saved,
         )
+        return training.train(self, plan)
 
     def train_step(
         self,
@@ -310,6 +373,7 @@ class Network:
         optimizer: str | Optimizer = "adam",
         *,
         sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[Any, float] | ArrayLike | None = None,
     ) -> float:
         """Forward, loss, backward and update on one batch.
 
@@ -317,6 +381,8 @@ class Network:
         ----------
         X, y, optimizer, sample_weight
             As for ``fit``.
+        class_weight : mapping or array_like of shape (n_classes,), optional
+            As for ``fit``; ``"balanced"`` is not possible, for a batch does not know the shares.
 
         Returns
         -------
@@ -336,6 +402,12 @@ class Network:
         chosen = as_optimizer(optimizer)
         targets = self._targets.learn(y)
         data = as_data(self.n_in, targets, X, y, sample_weight)
+        if isinstance(class_weight, str):
+            raise ValueError(
+                "class_weight must be weights by label; a batch does not know the shares of all "
+                f"data. Got {class_weight!r}."
+            )
+        data = weigh(targets, data, class_weight)
         self._targets = targets
         return training.train_step(self, data, chosen)
 
@@ -460,22 +532,32 @@ class Network:
         return prediction.predict_proba(self, X)
 
     def evaluate(
-        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        metrics: Sequence[str | Metric | Callable[..., float]] | None = None,
     ) -> dict[str, float]:
-        """Loss and score on given data, in inference mode.
+        """Loss and metrics on given data, in inference mode.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for ``fit``.
+        X, y, sample_weight, class_weight, metrics
+            As for ``fit``. Without metrics memory does not grow with the number of rows; with
+            them the predictions of all rows are held.
 
         Returns
         -------
         dict of str to float
-            ``"loss"``, and ``"accuracy"`` (classification) or ``"r2"`` (regression).
+            ``"loss"``, and the metrics: by default ``"accuracy"`` (classification) or ``"r2"``
+            (regression).
         """
         targets = self._targets if self._targets.classes is not None else self._targets.learn(y)
-        return prediction.scores(self, as_data(self.n_in, targets, X, y, sample_weight))
+        data = weigh(targets, as_data(self.n_in, targets, X, y, sample_weight), class_weight)
+        asked = as_metrics(metrics, classification=targets.is_classification)
+        return prediction.scores(self, data, asked)
 
     # ------------------------------------------------------------------ files and copies
 

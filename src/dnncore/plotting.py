@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnncore._validation import as_matrix, check_same_rows
-from dnncore.training import History
+from dnncore.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

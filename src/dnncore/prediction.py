@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from dnncore._data import take_rows
 from dnncore._engine import Data
 from dnncore._threads import threads_for
 from dnncore._validation import as_contiguous, check_matrix
+from dnncore.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     from dnncore.network import Network
 
-__all__ = ["predict", "predict_proba", "scores"]
+__all__ = ["Pairs", "predict", "predict_proba", "scores"]
 
 CHUNK_ELEMENTS = 1 << 20
 """Elements of the widest of a chunk's inputs and outputs."""
@@ -50,16 +52,91 @@ def predict_proba(network: Network, X: ArrayLike) -> NDArray[Any]:
     return _collect(network, X, _both_classes if single else _as_they_are)
 
 
-def scores(network: Network, data: Data) -> dict[str, float]:
-    """Loss, and accuracy or R2, of checked examples; see ``Network.evaluate``."""
+def scores(
+    network: Network, data: Data, metrics: Sequence[Metric], *, loss: bool = True
+) -> dict[str, float]:
+    """Loss and metrics of checked examples; see ``Network.evaluate``."""
+    result: dict[str, float] = {}
+    pairs: Pairs | None = None
     with single_threaded_blas():
-        result = {"loss": _loss(network, data)}
-        with np.errstate(over="ignore", invalid="ignore"):
-            if network._targets.is_classification or data.target is None:
-                result["accuracy"] = _accuracy(network, data)
-            else:
-                result["r2"] = _r2(network, data, data.target)
+        if loss:
+            result["loss"] = _loss(network, data)
+        for metric in metrics:
+            if pairs is None and metric is not METRICS["accuracy"] and metric is not METRICS["r2"]:
+                pairs = Pairs(network, data)
+            with np.errstate(over="ignore", invalid="ignore"):
+                if pairs is not None:
+                    result[metric.name] = pairs.score(metric)
+                elif metric is METRICS["accuracy"]:
+                    result["accuracy"] = _accuracy(network, data)
+                elif data.target is not None:
+                    result["r2"] = _r2(network, data, data.target)
     return result
+
+
+class Pairs:
+    """Truth and predictions of all rows, in the forms that metrics take."""
+
+    def __init__(self, network: Network, data: Data) -> None:
+        self.targets, self.weight = network._targets, data.weight
+        self.out = np.empty((data.rows, network.n_out), network.dtype)
+        for rows in _chunks(network, data.rows):
+            self.out[rows] = _outputs(network, data.x[rows])
+        self.truth: Any = data.target if data.labels is None else data.labels
+
+    @cached_property
+    def codes(self) -> NDArray[Any]:
+        """Class of each row as a number, or its labels as 0 and 1."""
+        truth: NDArray[Any] = self.truth
+        if truth.ndim == 2 and self.targets.loss.targets == "labels":
+            truth = truth.argmax(axis=1)
+        elif truth.ndim == 2:
+            truth = (truth > 0.5).astype(np.intp)
+            truth = truth[:, 0] if truth.shape[1] == 1 else truth
+        return truth
+
+    @cached_property
+    def true(self) -> NDArray[Any]:
+        """The truth as ``predict`` would give it."""
+        if not self.targets.is_classification:
+            return self.targets.decode(self.truth)
+        classes = self.targets.classes
+        return self.codes if classes is None or self.codes.ndim == 2 else classes[self.codes]
+
+    @cached_property
+    def predicted(self) -> NDArray[Any]:
+        """What ``predict`` gives."""
+        return self.targets.decode(self.out)
+
+    @cached_property
+    def probabilities(self) -> NDArray[Any]:
+        """What ``predict_proba`` gives."""
+        single = self.targets.loss.targets == "binary" and self.out.shape[1] == 1
+        return _both_classes(self.out) if single else self.out
+
+    def score(self, metric: Metric) -> float:
+        """Compute a metric.
+
+        Raises
+        ------
+        TypeError
+            If it does not return a number.
+        """
+        if metric.needs == "predictions":
+            arguments = self.true, self.predicted
+        else:
+            arguments = (
+                self.codes if metric is METRICS.get(metric.name) else self.true,
+                (self.probabilities),
+            )
+        weights = {} if self.weight is None else {"sample_weight": self.weight}
+        value = metric.function(*arguments, **weights)
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"metric {metric.name!r} must return a number; got {value!r}."
+            ) from error
 
 
 def _collect(

@@ -10,32 +10,36 @@ Files of an older format version stay readable; those of a newer major version a
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dnncore._safefile import MAX_BYTES, StrPath, check_tensor, read_tensors, write_tensors
-from dnncore._safeheader import parse_json
+from dnncore._plain import decode, dump, encode, parse_mapping
+from dnncore._safefile import MAX_BYTES, StrPath, read_tensors, write_tensors
+from dnncore._state import model_arrays
 from dnncore.exceptions import ModelFormatError
 
 if TYPE_CHECKING:
     from dnncore.network import Network
 
-__all__ = ["FORMAT_VERSION", "load_network", "save_network"]
+__all__ = [
+    "FORMAT_VERSION",
+    "build_network",
+    "check_version",
+    "describe",
+    "fill",
+    "load_network",
+    "save_network",
+]
 
 FORMAT_VERSION = (1, 0)
 """Major and minor version of the files written."""
 
-_ARRAY = "__ndarray__"  # marks the place of an array within the JSON of the preprocessing
-_ARRAY_PREFIX = "preprocessing."
-_MAX_DEPTH = 100
+_PREFIX = "preprocessing."
 
 
 def save_network(
@@ -66,19 +70,26 @@ def save_network(
     --------
     load_network : Read the file back.
     """
+    arrays: dict[str, NDArray[Any]] = {}
+    metadata = describe(net, "dnncore")
+    if preprocessing is not None:
+        metadata["preprocessing"] = dump(
+            encode(preprocessing, "preprocessing", arrays, prefix=_PREFIX)
+        )
+    write_tensors(path, model_arrays(net) | arrays, metadata)
+
+
+def describe(net: Network, kind: str) -> dict[str, str]:
+    """Return the metadata that files of every kind have: format, versions, the network."""
     import dnncore
 
-    arrays: dict[str, NDArray[Any]] = {}
-    metadata = {
-        "format": "dnncore",
+    return {
+        "format": kind,
         "format_version": "{}.{}".format(*FORMAT_VERSION),
         "dnncore_version": str(getattr(dnncore, "__version__", "unknown")),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": _dump(_encode(net.get_config(), "config", None)),
+        "config": dump(encode(net.get_config(), "config")),
     }
-    if preprocessing is not None:
-        metadata["preprocessing"] = _dump(_encode(preprocessing, "preprocessing", arrays))
-    write_tensors(path, dict(net.named_parameters()) | arrays, metadata)
 
 
 def load_network(
@@ -111,19 +122,30 @@ def load_network(
     tensors, metadata = read_tensors(path, max_bytes=max_bytes)
     hint = ""
     try:
-        hint = _check_version(metadata)
+        hint = check_version(metadata, "dnncore")
         prepared = _take_preprocessing(metadata, tensors)
-        return _build_network(metadata, tensors), prepared
+        net = build_network(metadata)
+        fill(model_arrays(net), tensors)
+        return net, prepared
     except ModelFormatError as error:
         raise ModelFormatError(
             f"Cannot load {os.fsdecode(path)!r}: {error}.{hint}"
         ) from error.__cause__
 
 
-def _check_version(metadata: Mapping[str, str]) -> str:
-    """Refuse a newer major version; return what to add to later errors if the minor is newer."""
-    if metadata.get("format") != "dnncore":
-        raise ModelFormatError("it is not a dnncore model")
+def check_version(metadata: Mapping[str, str], kind: str) -> str:
+    """Refuse a newer major version; return what to add to later errors if the minor is newer.
+
+    Raises
+    ------
+    ModelFormatError
+        For a file of another kind, or of a newer major version.
+    """
+    found = metadata.get("format")
+    if found != kind:
+        hint = "; read it with dnncore.load_checkpoint" if found == "dnncore-checkpoint" else ""
+        noun = {"dnncore": "a dnncore model"}.get(kind, "a checkpoint of dnncore")
+        raise ModelFormatError(f"it is not {noun}{hint}")
     version = metadata.get("format_version", "")
     match = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", version)
     if match is None:
@@ -139,33 +161,48 @@ def _check_version(metadata: Mapping[str, str]) -> str:
     return ""
 
 
-def _build_network(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> Network:
+def build_network(metadata: Mapping[str, str]) -> Network:
+    """Build the network that a file describes; its parameters are zero.
+
+    Raises
+    ------
+    ModelFormatError
+        If the description makes no network.
+    """
     from dnncore.network import Network
 
-    config = _parse_mapping(metadata, "config")
+    config = parse_mapping(metadata, "config")
     try:
-        net = Network.from_config(config)
-        parameters = dict(net.named_parameters())
+        return Network.from_config(config)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelFormatError(f"its network configuration is not valid ({error})") from error
     except (MemoryError, RecursionError) as error:
         raise ModelFormatError("its network configuration is too large to build") from error
-    if parameters.keys() != tensors.keys():
-        missing, extra = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
+
+
+def fill(arrays: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Copy a file's tensors into the arrays of the same names.
+
+    Raises
+    ------
+    ModelFormatError
+        If names, shapes or dtypes differ; nothing has been copied then.
+    """
+    if arrays.keys() != tensors.keys():
+        missing, extra = arrays.keys() - tensors.keys(), tensors.keys() - arrays.keys()
         raise ModelFormatError(
             "its tensors are not those of its network configuration "
             f"(missing: {_some(missing)}; unknown: {_some(extra)})"
         )
-    for name, parameter in parameters.items():
+    for name, array in arrays.items():
         tensor = tensors[name]
-        if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
+        if tensor.shape != array.shape or tensor.dtype != array.dtype:
             raise ModelFormatError(
-                f"tensor {name!r} must be {parameter.dtype} of shape {parameter.shape}, and is "
+                f"tensor {name!r} must be {array.dtype} of shape {array.shape}, and is "
                 f"{tensor.dtype} of shape {tensor.shape}"
             )
-    for name, parameter in parameters.items():
-        parameter[...] = tensors[name]
-    return net
+    for name, array in arrays.items():
+        array[...] = tensors[name]
 
 
 def _take_preprocessing(
@@ -174,72 +211,9 @@ def _take_preprocessing(
     """Decode the preprocessing and remove its arrays from ``tensors``."""
     if "preprocessing" not in metadata:
         return None
-    decoded: dict[str, Any] = _decode(_parse_mapping(metadata, "preprocessing"), tensors)
+    given = parse_mapping(metadata, "preprocessing")
+    decoded: dict[str, Any] = decode(given, "preprocessing", tensors, prefix=_PREFIX)
     return decoded
-
-
-def _parse_mapping(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
-    if key not in metadata:
-        raise ModelFormatError(f"its metadata has no {key}")
-    value = parse_json(metadata[key], f"its {key}", floats=True)
-    if type(value) is not dict:
-        raise ModelFormatError(f"its {key} is not a JSON object")
-    return value
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _encode(value: Any, where: str, arrays: dict[str, NDArray[Any]] | None, depth: int = 0) -> Any:
-    """Return ``value`` as plain JSON types; arrays move to ``arrays``, if there is one."""
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"{where[:80]}... is nested more than {_MAX_DEPTH} levels deep.")
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, (np.integer, np.floating, np.bool_)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where} is {value}; only finite numbers can be saved.")
-    if isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_encode(item, f"{where}[{i}]", arrays, depth + 1) for i, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str) or key == _ARRAY:
-                raise TypeError(
-                    f"{where} has the key {key!r}; keys must be text, and {_ARRAY!r} is taken."
-                )
-        return {
-            key: _encode(item, f"{where}[{key!r}]", arrays, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, np.ndarray) and arrays is not None:
-        name = f"{_ARRAY_PREFIX}{len(arrays)}"
-        arrays[name] = check_tensor(value, where)
-        return {_ARRAY: name}
-    raise TypeError(
-        f"{where} is of type {type(value).__name__}; only text, numbers, booleans, None, lists, "
-        "mappings and (in preprocessing) arrays can be saved."
-    )
-
-
-def _decode(value: Any, tensors: dict[str, NDArray[Any]], depth: int = 0) -> Any:
-    if depth > _MAX_DEPTH:
-        raise ModelFormatError(f"its preprocessing is nested more than {_MAX_DEPTH} levels deep")
-    if isinstance(value, list):
-        return [_decode(item, tensors, depth + 1) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if _ARRAY not in value:
-        return {key: _decode(item, tensors, depth + 1) for key, item in value.items()}
-    name = value[_ARRAY]
-    if len(value) > 1 or not isinstance(name, str) or not name.startswith(_ARRAY_PREFIX):
-        raise ModelFormatError("its preprocessing refers to an array in a malformed way")
-    if name not in tensors:
-        raise ModelFormatError(f"its preprocessing refers to the missing tensor {name[:40]!r}")
-    return tensors.pop(name)  # each array has one place; what is left must be parameters
 
 
 def _some(names: set[str]) -> str:
