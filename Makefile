@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PYTEST = $(RUN) -m pytest
 
-.PHONY: help demo test build lint types bench annotate asan debug clean
+.PHONY: help demo test build lint types bench bench-all annotate asan debug clean
 
 help:
 	@echo "demo      train on digits: progress, baseline, saved model and picture in demo-output/"
@@ -15,6 +15,7 @@ help:
 	@echo "lint      ruff, cython-lint, codespell"
 	@echo "types     mypy, and stubs against the compiled modules"
 	@echo "bench     the table against other libraries (ARGS='--smoke' for a quick one)"
+	@echo "bench-all every benchmark, two hours (ARGS=NAME of the machine, or ARGS=--smoke)"
 	@echo "annotate  HTML of the Cython sources: plain C is white, calls to Python are yellow"
 	@echo "asan      the tests on a build with address and undefined-behaviour sanitizers"
 	@echo "debug     the tests on a build with bounds checks"
@@ -54,6 +55,9 @@ types: $(VENV)/with-lint build
 
 bench: $(VENV)/with-bench build
 	$(RUN) bench/versus.py $(ARGS)
+
+bench-all: $(VENV)/with-bench build
+	$(RUN) bench/all.py $(ARGS)
 
 annotate: $(VENV)/with-test
 	DNNCORE_ANNOTATE=1 $(RUN) setup.py --quiet build_ext --inplace

@@ -1,4 +1,4 @@
-"""Measures the floating-point ceiling of this machine.
+"""Measures the ceilings of this machine: floating point, and memory at every size.
 
 The ceiling comes from a loop of independent fused multiply-adds in registers, compiled on the
 spot with the system's C compiler for this very CPU; without a compiler it is the best of a large
@@ -45,6 +45,16 @@ double NAME(long rounds) {                                                      
 PROBE(float32, float)
 PROBE(float64, double)
 long vector_bytes(void) { return BYTES; }
+typedef float anywhere_v __attribute__((vector_size(BYTES), aligned(4)));
+void triad(float *a, const float *b, const float *c, long n, long rounds) {
+    const long lanes = BYTES / sizeof(float);
+    for (long r = 0; r < rounds; r++) {
+        for (long i = 0; i + lanes <= n; i += lanes)
+            *(anywhere_v *)(a + i) =
+                *(const anywhere_v *)(b + i) + *(const anywhere_v *)(c + i) * 0.5f;
+        __asm__ volatile("" ::: "memory");
+    }
+}
 """
 _CHAINS = 12
 
@@ -83,6 +93,35 @@ class PeakProbe:
         while True:
             elapsed = _time_together(work, threads)
             best = max(best, threads * rounds * flops_per_round / elapsed / 1e9)
+            if time.perf_counter() > end:
+                return best
+
+    def bandwidth(self, nbytes: float, seconds: float = 0.1, *, in_place: bool = False) -> float:
+        """Return GB/s of one thread that reads two arrays and writes a third, or one of them.
+
+        All arrays take ``nbytes`` together: the ceiling of a loop that touches as much memory.
+        """
+        import numpy as np
+
+        n = max(1024, int(nbytes) // (8 if in_place else 12))
+        a, b = np.ones(n, np.float32), np.ones(n, np.float32)
+        c = a if in_place else np.ones(n, np.float32)
+        rounds = max(1, 3_000_000 // n)
+        if self._library is None:
+
+            def work() -> None:
+                for _ in range(rounds):
+                    np.add(b, c, out=a)
+        else:
+            pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (a, b, c)]
+
+            def work() -> None:
+                self._library.triad(*pointers, n, rounds)
+
+        best: float = 0.0
+        end = time.perf_counter() + seconds
+        while True:
+            best = max(best, 12 * n * rounds / _time_together(work, 1) / 1e9)
             if time.perf_counter() > end:
                 return best
 
@@ -136,6 +175,8 @@ def _compile_probe() -> Any:
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_long], ctypes.c_double
     loaded.vector_bytes.restype = ctypes.c_long
+    loaded.triad.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long] * 2
+    loaded.triad.restype = None
     return loaded
 
 

@@ -1,7 +1,8 @@
-"""Draws the JSON of ``versus.py`` as a chart.
+"""Draws the JSON of any of the scripts as a chart.
 
-``python bench/plot.py results/FILE.json [OUT.png]``: one line a workload, one mark a contender,
-each at its better thread count. To the right is slower than dnncore, on a logarithmic axis.
+``python bench/plot.py results/FILE.json [OUT.png]``. That of ``versus.py`` has one line a workload
+and one mark a contender, each at its better thread count; to the right is slower than dnncore, on
+a logarithmic axis. The others are in ``charts.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from charts import CHARTS
 from report import OURS
 
 STYLE = {
@@ -134,13 +136,37 @@ def draw(document: dict[str, Any], path: Path, baseline: str = OURS) -> None:
         color="#555555",
     )
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    _save(figure, document, path)
+
+
+def _save(figure: Any, document: dict[str, Any], path: Path) -> None:
+    """Write a figure with the machine named below it."""
     machine = document["machine"]
     caption = f"{machine['cpu']}, {machine['cpus_usable']} cores, {document['started'][:10]}"
     if document["smoke"]:
         caption = f"SMOKE RUN, the numbers mean nothing. {caption}"
     figure.supxlabel(caption, fontsize=8, color="#555555")
     figure.savefig(path)
-    plt.close(figure)
+    print(path)
+
+
+def draw_other(document: dict[str, Any], path: Path) -> None:
+    """Write the charts of a script other than ``versus.py``, named like ``path``."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"figure.dpi": 150, "figure.constrained_layout.use": True}):
+        for ending, chart in CHARTS[_script(document)].items():
+            _save(chart(document, plt), document, path.with_stem(path.stem + ending))
+
+
+def _script(document: dict[str, Any]) -> str:
+    if "script" in document:
+        return str(document["script"])
+    predicts = all(row["workload"]["kind"] == "predict" for row in document["rows"])
+    return "predict" if predicts else "versus"
 
 
 def _label(name: str) -> str:
@@ -158,18 +184,23 @@ def _time(micro: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the results of versus.py.")
-    parser.add_argument("results", type=Path, help="JSON written by versus.py")
+    parser = argparse.ArgumentParser(description="Draw the results of a script.")
+    parser.add_argument("results", type=Path, help="JSON written by a script")
     parser.add_argument("out", type=Path, nargs="?", help="PNG to write; beside the JSON")
     parser.add_argument("--baseline", default=OURS, help="contender that is 1x")
     arguments = parser.parse_args()
     out = arguments.out or arguments.results.with_suffix(".png")
     document = json.loads(arguments.results.read_text())
+    script = _script(document)
+    if script != "versus" and script not in CHARTS:
+        parser.error(f"no chart is made of {script}.py; there are {', '.join(CHARTS)}.")
     try:
-        draw(document, out, arguments.baseline)
+        if script == "versus":
+            draw(document, out, arguments.baseline)
+        else:
+            draw_other(document, out)
     except ValueError as error:
         parser.error(str(error))
-    print(out)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,8 @@ def _cells(row: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
 
 def _times(document: dict[str, Any]) -> str:
     columns = _columns(document)
-    header = ["microseconds a step", *(f"{n} x{t}" for n, t in columns)]
+    calls = all(row["workload"]["kind"] == "predict" for row in document["rows"])
+    header = [f"microseconds a {'call' if calls else 'step'}", *(f"{n} x{t}" for n, t in columns)]
     header += ["best peer", "ratio", "of peak"]
     body = []
     for row in document["rows"]:

@@ -39,7 +39,7 @@ from workloads import (
 )
 
 SCHEMA = 1
-PREDICT_CALLS = 1_000
+PREDICT_FLOPS = 1e8
 PREDICT_ROWS = 8
 
 
@@ -160,7 +160,8 @@ def _take_turn(run: Run, lane: Lane, work: Workload) -> None:
         answer = lane.ask("epoch", count=work.epochs_per_turn, shuffle=True)
         run.seconds.append(answer["seconds"] / answer["steps"])
     else:
-        answer = lane.ask("predict", calls=PREDICT_CALLS)
+        calls = round(PREDICT_FLOPS / work.flops_per_step)
+        answer = lane.ask("predict", calls=min(1_000, max(5, calls)))
         run.seconds.append(answer["seconds"] / answer["calls"])
 
 

@@ -73,7 +73,10 @@ class Server:
     def predict(self, request: dict[str, Any]) -> dict[str, Any]:
         calls = int(request["calls"])
         if not self.rows:
-            self.rows = [self.contender.row(self.x[i : i + 1]) for i in range(len(self.x))]
+            batch = self.work.batch
+            self.rows = [
+                self.contender.row(self.x[i : i + batch]) for i in range(0, len(self.x), batch)
+            ]
         predict = self.contender.predict
         rows = list(itertools.islice(itertools.cycle(self.rows), calls))
         start = time.perf_counter()
@@ -90,11 +93,12 @@ class Server:
     def probabilities(self, request: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
-        contender = self.contender
-        rows = [contender.row(self.x[i : i + 1]) for i in range(int(request["rows"]))]
+        contender, batch = self.contender, self.work.batch
+        count = -(-int(request["rows"]) // batch)
+        rows = [contender.row(self.x[i * batch : (i + 1) * batch]) for i in range(count)]
         # One at a time: a contender may hand out the same output buffer every time.
-        values = [np.array(contender.predict(row), float).ravel().tolist() for row in rows]
-        return {"probabilities": values}
+        values = [np.array(contender.predict(row), float).tolist() for row in rows]
+        return {"probabilities": sum(values, [])[: int(request["rows"])]}
 
 
 def thread_pools() -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ class Workload:
     learning_rate : float
         Constant learning rate.
     kind : str
-        ``train``: time of a training step. ``predict``: time of one call for one row.
+        ``train``: time of a training step. ``predict``: time of one call for ``batch`` rows.
     """
 
     name: str
@@ -136,13 +136,29 @@ def _table() -> dict[str, Workload]:
     return rows
 
 
-WORKLOADS = _table()
-"""All rows by name, in the order of the table."""
+def _predictions() -> dict[str, Workload]:
+    rows = {}
+    for name, sizes in (("small", (64, 100, 10)), ("mnist-m", (784, 512, 512, 10))):
+        for batch in (1, 16, 256, 4_096):
+            key = f"{name} x {batch}"
+            n = batch * max(1, min(1_000, 8_192 // batch))
+            rows[key] = Workload(
+                key, sizes, "relu", "softmax_cross_entropy", batch, n, kind="predict"
+            )
+    return rows
+
+
+_TRAINING = _table()
+_PREDICTIONS = _predictions()
+
+WORKLOADS = {**_TRAINING, **_PREDICTIONS}
+"""All rows by name, in the order of the tables."""
 
 GROUPS = {
-    "table": tuple(WORKLOADS)[:9],
-    "extra": tuple(WORKLOADS)[9:],
-    "all": tuple(WORKLOADS),
+    "table": tuple(_TRAINING)[:9],
+    "extra": tuple(_TRAINING)[9:],
+    "all": tuple(_TRAINING),
+    "predict": tuple(_PREDICTIONS),
 }
 """Names that stand for several rows on the command line."""
 
@@ -169,7 +185,7 @@ def shrink(work: Workload) -> Workload:
     """Return a miniature of a workload, for smoke tests: narrow layers, two small batches."""
     sizes = tuple(min(size, 12) for size in work.sizes)
     batch = min(work.batch, 8)
-    n = 16 if work.kind == "predict" else 2 * batch
+    n = 16 if work.kind == "predict" else 2 * batch  # as many as are checked, and more than one
     return replace(work, sizes=sizes, batch=batch, n=n)
 
 

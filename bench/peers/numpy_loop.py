@@ -57,7 +57,7 @@ class Contender:
             work.activation
         ]()
         if work.kind == "predict":
-            self.one = [np.empty((1, width), dtype) for width in widths]
+            self.rows = [np.empty((batch, width), dtype) for width in widths]
 
     @staticmethod
     def _views(flat: Array, parameters: Parameters) -> Parameters:
@@ -152,14 +152,14 @@ class Contender:
     def predict(self, x: Array) -> Array:
         a, last = x, len(self.layers)
         for i, (w, b) in enumerate(self.layers, start=1):
-            z = self.one[i]
+            z = self.rows[i]
             np.matmul(a, w, out=z)
             z += b
             if i < last:
                 np.maximum(z, 0.0, out=z)
             a = z
-        np.exp(a, out=a)  # bounded logits: no need to subtract the maximum for one row
-        a /= a.sum()
+        np.exp(a, out=a)  # bounded logits: no need to subtract the maximum
+        a /= a.sum() if len(a) == 1 else np.sum(a, axis=1, keepdims=True, out=self.column)
         return a
 
     def versions(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dnncore.layers import Dense, Dropout
 if TYPE_CHECKING:
     from dnncore.network import Network
 
-__all__ = ["summary"]
+__all__ = ["fit_bytes", "summary"]
 
 
 def summary(network: Network, batch_size: int) -> str:
@@ -33,14 +33,20 @@ def summary(network: Network, batch_size: int) -> str:
             f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
         )
     size = network.dtype.itemsize
-    # While it trains: parameters, Adam's two moments, and the last finite parameters.
-    threads = threads_for(None, 3.0 * batch_size * program.work_per_row)
-    fit = 4 * network.n_params * size + program.workspace_bytes(batch_size, threads)
     lines.append(
         f"{network.n_params:,} parameters, {_mib(network.n_params * size)}; training with Adam "
-        f"and batches of {batch_size}: {_mib(fit)}"
+        f"and batches of {batch_size}: {_mib(fit_bytes(network, batch_size))}"
     )
     return "\n".join(lines)
+
+
+def fit_bytes(network: Network, batch_size: int) -> int:
+    """Bytes that a network takes while it trains with Adam, data left out."""
+    program = network._compile()
+    threads = threads_for(None, 3.0 * batch_size * program.work_per_row)
+    # Parameters, two moments, and the last finite parameters.
+    kept = 4 * network.n_params * network.dtype.itemsize
+    return kept + program.workspace_bytes(batch_size, threads)
 
 
 def _mib(n: float) -> str:

@@ -1,0 +1,92 @@
+"""Prints the README's tables from a result of ``versus.py``.
+
+``python bench/readme.py results/FILE.json``: a table of the workloads, one of their variants in
+float64 and with SGD and of a prediction, and what a first call costs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import micro, table
+from plot import STYLE
+from report import OURS, summarise
+
+VARIANTS = ("-f64", "-sgd", "predict-1")
+
+
+def layers(sizes: list[int]) -> str:
+    """Write a network's widths, long runs of the same one as ``20 x 64``."""
+    parts: list[tuple[int, int]] = []
+    for size in sizes:
+        if parts and parts[-1][1] == size:
+            parts[-1] = (parts[-1][0] + 1, size)
+        else:
+            parts.append((1, size))
+    texts = [
+        f"{count} x {size}" if count > 4 else "-".join([str(size)] * count) for count, size in parts
+    ]
+    return ", ".join(texts) if any(count > 4 for count, _ in parts) else "-".join(texts)
+
+
+def line(row: dict[str, Any], contenders: list[str]) -> list[str]:
+    work, summary = row["workload"], row["summary"]
+    cells = [work["name"], f"{layers(work['sizes'])}, {work['batch']}"]
+    for name in contenders:
+        found = [r for r in row["results"] if r["contender"] == name]
+        times = [r["us_per_step"] for r in found if r["us_per_step"] is not None]
+        text = micro(min(times, default=None)) + "*" * any(r.get("stand_in") for r in found)
+        cells.append(f"**{text}**" if name == OURS else text)
+    ratio, peaks = summary["ratio"], summary["peak_fraction"]
+    best = summary["best_own"]
+    share = peaks.get(str(best["threads"])) if best else None
+    trains = work["kind"] == "train" and share is not None
+    return [*cells, f"{ratio:.2f}" if ratio else "-", f"{100 * share:.0f} %" if trains else "-"]
+
+
+def first_calls(document: dict[str, Any], contenders: list[str]) -> str:
+    parts = []
+    for name in contenders:
+        seconds = [
+            result["first_call_seconds"]["total"]
+            for row in document["rows"]
+            for result in row["results"]
+            if result["contender"] == name and "first_call_seconds" in result
+        ]
+        if seconds:
+            parts.append(f"{STYLE.get(name, (name,))[0]} {min(seconds):.1f} to {max(seconds):.1f}")
+    return "First call (import, build, compilation, first epoch), seconds: " + ", ".join(parts)
+
+
+def render(document: dict[str, Any]) -> str:
+    summarise(document)
+    contenders = document["settings"]["contenders"]
+    header = ["", "network, batch", *(STYLE.get(name, (name,))[0] for name in contenders)]
+    header += ["ratio", "of peak"]
+    parts = []
+    for variants in (False, True):
+        rows = [
+            row
+            for row in document["rows"]
+            if row["workload"]["name"].endswith(VARIANTS) == variants
+        ]
+        if rows:
+            parts.append(table(header, [line(row, contenders) for row in rows]))
+    mean = document["summary"]["geometric_mean_ratio"]
+    if mean is not None:
+        parts.append(f"Geometric mean of the ratios in the first table: {mean:.2f}.")
+    parts.append(first_calls(document, contenders) + ".")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python bench/readme.py RESULTS.json")
+    print(render(json.loads(Path(sys.argv[1]).read_text())))
+
+
+if __name__ == "__main__":
+    main()
