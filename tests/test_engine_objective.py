@@ -20,7 +20,7 @@ def make(loss, dtype="float64", hidden=("tanh",), n_in=N_IN, n_out=N_OUT, units=
     params = np.random.default_rng(0).standard_normal(sum(p.size for p in parameters))
     return Program(
         params.astype(dtype), widths_of(n_in, layers), operations_of(layers, parameters),
-        LOSS_IDS[loss], 1.0, 0,
+        LOSS_IDS[loss], (), 0,
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def test_clipped_losses_are_scikit_learns(loss, dtype, weighted, scale):
     layers = [dnn.Dense(4)]
     program = Program(
         np.r_[np.eye(4).ravel(), np.zeros(4)].astype(dtype), [4, 4],
-        operations_of(layers, parameters_of(4, layers)), LOSS_IDS[loss], 1.0, 0,
+        operations_of(layers, parameters_of(4, layers)), LOSS_IDS[loss], (), 0,
     )  # fmt: skip
     z = (scale * rng.standard_normal((40, 4))).astype(dtype)
     w = rng.uniform(0, 2, 40).astype(dtype) if weighted else None

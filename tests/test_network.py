@@ -94,8 +94,11 @@ def test_writing_to_parameters_changes_predictions(net):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loss", _kernels.LOSSES)
-@pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [(a, "softmax_cross_entropy") for a in _kernels.ACTIVATIONS]
+    + [(a, loss) for a in ("relu", "gelu") for loss in _kernels.LOSSES],
+)
 def test_predictions_are_the_twin_s(activation, loss, dtype):
     layers = [dnn.Dense(9, activation), dnn.Dropout(0.5), dnn.Dense(4, activation), dnn.Dense(3)]
     net = dnn.Network(6, layers, loss=loss, dtype=dtype)
@@ -106,18 +109,20 @@ def test_predictions_are_the_twin_s(activation, loss, dtype):
     z = ref.forward(list(zip(*wide, names, strict=True)), X)
     rtol, atol = (1e-12, 1e-12) if dtype == "float64" else (2e-5, 2e-6)
     tolerance = {"rtol": rtol, "atol": atol}
-    if loss == "softmax_cross_entropy":
+    if loss.startswith("softmax"):
         np.testing.assert_allclose(
             net.predict_proba(X), ref.activation_forward("softmax", z), **tolerance
         )
         np.testing.assert_array_equal(net.predict(X), z.argmax(axis=1))
-    elif loss == "binary_cross_entropy":
+    elif loss.startswith("binary"):
         np.testing.assert_allclose(
             net.predict_proba(X), ref.activation_forward("sigmoid", z), **tolerance
         )
         np.testing.assert_array_equal(net.predict(X), z > 0)
+    elif "hinge" in loss:
+        np.testing.assert_array_equal(net.predict(X), z > 0)
     else:
-        expected = np.exp(z) if loss == "poisson" else z
+        expected = np.exp(z) if loss in ("poisson", "gamma", "tweedie") else z
         np.testing.assert_allclose(net.predict(X), expected, **tolerance)
 
 
@@ -129,7 +134,7 @@ def test_probabilities_of_a_single_output():
     assert p.shape == (40, 2)
     np.testing.assert_allclose(p.sum(axis=1), 1)
     np.testing.assert_array_equal(net.predict(X), np.where(p[:, 1] > 0.5, "yes", "no"))
-    with pytest.raises(ValueError, match="predict_proba needs a cross-entropy loss; this is mse"):
+    with pytest.raises(ValueError, match="needs a cross-entropy or focal loss; this is mse"):
         dnn.Network(5, [dnn.Dense(1)], loss="mse").predict_proba(X)
 
 
@@ -297,8 +302,9 @@ def test_all_but_the_learning_rate_are_named(made):
         (lambda: dnn.Dropout(1.0), ValueError, "rate must be less than 1"),
         (lambda: dnn.Dropout(-0.1), ValueError, "rate must be at least 0"),
         (lambda: dnn.Dropout(np.nan), ValueError, "rate must be finite"),
-        (lambda: dnn.Huber(0), ValueError, "parameter must be greater than 0"),
-        (lambda: dnn.Loss("mse", "1"), TypeError, "parameter must be a number"),
+        (lambda: dnn.Huber(0), ValueError, "delta must be greater than 0"),
+        (lambda: dnn.Loss("huber", "1"), TypeError, "delta must be a number"),
+        (lambda: dnn.Loss("mse", 1.0), ValueError, "loss 'mse' has no parameter; got 1.0"),
         (lambda: dnn.SGD(-1), ValueError, "learning_rate must be at least 0"),
         (lambda: dnn.SGD("1"), TypeError, "learning_rate must be a number"),
         (lambda: dnn.SGD(l2=np.inf), ValueError, "l2 must be finite"),

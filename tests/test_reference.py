@@ -26,12 +26,16 @@ def away_from_kinks(rng, shape, margin=0.1):
 
 def target_for(name, rng, logits):
     n, k = logits.shape
-    if name == "softmax_cross_entropy":
+    if name.startswith("softmax"):
         return rng.integers(k, size=n)
-    if name == "binary_cross_entropy":
+    if name.startswith("binary"):
         return rng.uniform(size=(n, k))
-    if name == "poisson":
+    if "hinge" in name:
+        return rng.integers(2, size=(n, k)).astype(float)
+    if name in ("poisson", "tweedie"):
         return rng.poisson(3.0, size=(n, k)).astype(float)
+    if name == "gamma":
+        return rng.uniform(0.5, 3.0, size=(n, k))
     return logits - away_from_kinks(rng, (n, k))
 
 
@@ -188,26 +192,53 @@ def test_softmax_at_extremes():
 # Losses: value and gradient by hand
 
 LN = np.log(np.array([[1.0, 2.0, 5.0]]))  # softmax: 1/8, 2/8, 5/8
+FOCAL = 5 / 8 * log(5 / 8) - 3 / 8  # d (p - 1) log p / d log p at p = 5/8
 LOSS_TABLE = [  # name, logits, target, parameter, value, gradient
-    ("softmax_cross_entropy", LN, np.array([2]), 1, log(8 / 5), [[1 / 8, 2 / 8, -3 / 8]]),
-    ("softmax_cross_entropy", LN, np.array([0]), 1, log(8), [[-7 / 8, 2 / 8, 5 / 8]]),
+    ("softmax_cross_entropy", LN, np.array([2]), None, log(8 / 5), [[1 / 8, 2 / 8, -3 / 8]]),
+    ("softmax_cross_entropy", LN, np.array([0]), None, log(8), [[-7 / 8, 2 / 8, 5 / 8]]),
     (  # (log 8 + log 4) / 2
-        "softmax_cross_entropy", LN, np.array([[0.5, 0.5, 0]]), 1,
+        "softmax_cross_entropy", LN, np.array([[0.5, 0.5, 0]]), None,
         log(32) / 2, [[-3 / 8, -2 / 8, 5 / 8]],
     ),
     (  # p = 3/4 with y = 1, p = 1/2 with y = 0.5: (log 4/3 + log 2) / 2; (p - y) / 2
-        "binary_cross_entropy", [[log(3), 0]], [[1, 0.5]], 1, log(8 / 3) / 2, [[-1 / 8, 0]],
+        "binary_cross_entropy", [[log(3), 0]], [[1, 0.5]], None, log(8 / 3) / 2, [[-1 / 8, 0]],
     ),
-    ("binary_cross_entropy", [[log(3)], [log(3)]], [[1], [0]], 1,
+    ("binary_cross_entropy", [[log(3)], [log(3)]], [[1], [0]], None,
      log(16 / 3) / 2, [[-1 / 8], [3 / 8]]),  # (log 4/3 + log 4) / 2; -1/4 and 3/4, over 2 rows
-    ("mse", [[1, 5], [0, 2]], [[0, 2], [0, 4]], 1,
+    ("mse", [[1, 5], [0, 2]], [[0, 2], [0, 4]], None,
      3.5, [[0.5, 1.5], [0, -1]]),  # (1 + 9 + 0 + 4) / 4; 2 r / 4
-    ("mae", [[1, 5], [0, 2]], [[0, 2], [0, 4]], 1,
+    ("mae", [[1, 5], [0, 2]], [[0, 2], [0, 4]], None,
      1.5, [[0.25, 0.25], [0, -0.25]]),  # (1 + 3 + 0 + 2) / 4; sign(r) / 4
     ("huber", [[0.5, 3]], [[0, 0]], 1, 1.3125, [[0.25, 0.5]]),  # (0.125 + 1 (3 - 0.5)) / 2
     ("huber", [[0.5, -3]], [[0, 0]], 2, 2.0625, [[0.25, -1]]),  # (0.125 + 2 (3 - 1)) / 2
-    ("poisson", [[log(2), 0]], [[3, 1]], 1,
+    ("poisson", [[log(2), 0]], [[3, 1]], None,
      1.5 - 1.5 * log(2), [[-0.5, 0]]),  # (2 - 3 log 2 + 1 - 0) / 2; (2 - 3, 1 - 1) / 2
+    (  # y = 0.7 * (1, 0, 0) + 0.1: 0.8 log 8 + 0.1 log 4 + 0.1 log 8/5; p - y
+        "softmax_cross_entropy", LN, np.array([0]), 0.3,
+        0.8 * log(8) + 0.1 * log(4) + 0.1 * log(8 / 5), [[1 / 8 - 0.8, 2 / 8 - 0.1, 5 / 8 - 0.1]],
+    ),
+    # y = 0.8 * 1 + 0.1, p = 3/4: -0.9 log 3/4 - 0.1 log 1/4; p - y
+    ("binary_cross_entropy", [[log(3)]], [[1]], 0.2, log(4) - 0.9 * log(3), [[-0.15]]),
+    ("log_cosh", [[log(2), 5]], [[0, 5]], None,
+     log(1.25) / 2, [[0.3, 0]]),  # cosh log 2 = (2 + 1/2) / 2, tanh = (4 - 1) / (4 + 1); over 2
+    ("quantile", [[1, 1]], [[3, 0]], 0.25, 0.625, [[-0.125, 0.375]]),  # (2 / 4 + 3 / 4) / 2
+    ("quantile", [[1, 1, 1]], [[3, 0, 1]], (0.25, 0.5, 0.75),
+     1 / 3, [[-0.25 / 3, 0.5 / 3, 0]]),  # (2 / 4 + 1 / 2 + 0) / 3
+    ("gamma", [[log(2), 0]], [[3, 1]], None,
+     (log(2) + 2.5) / 2, [[-0.25, 0]]),  # (log 2 + 3 / 2 + 0 + 1) / 2; 1 - 3 / 2, 1 - 1
+    ("tweedie", [[log(4), 0]], [[2, 0]], 1.5,
+     4, [[0.5, 0.5]]),  # 2 * 2 + 2 * 2 / 2, 2 * 1 + 0: (6 + 2) / 2; 2 - 2 / 2, 1 - 0
+    ("hinge", [[0.5, 0.5, 2]], [[1, 0, 1]], None,
+     2 / 3, [[-1 / 3, 1 / 3, 0]]),  # (0.5 + 1.5 + 0) / 3
+    ("squared_hinge", [[0.5, 0.5, 2]], [[1, 0, 1]], None,
+     2.5 / 3, [[-1 / 3, 1, 0]]),  # (0.25 + 2.25) / 3; -2 * 0.5, 2 * 1.5
+    ("binary_focal", [[log(3), log(3)]], [[1, 0]], 1,  # p = 3/4: log 4/3 / 4, 3/4 log 4
+     (log(4 / 3) / 4 + log(4) * 3 / 4) / 2,
+     [[-(1 / 4 + 3 / 4 * log(4 / 3)) / 8, (3 / 4 + log(4) / 4) * 3 / 8]]),
+    ("binary_focal", [[log(3)]], [[1]], 0, log(4 / 3), [[-1 / 4]]),
+    ("softmax_focal", LN, np.array([2]), 1, 3 / 8 * log(8 / 5),  # p = 5/8
+     [[-1 / 8 * FOCAL, -2 / 8 * FOCAL, 3 / 8 * FOCAL]]),
+    ("softmax_focal", LN, np.array([0]), 0, log(8), [[-7 / 8, 2 / 8, 5 / 8]]),
 ]  # fmt: skip
 
 
@@ -239,7 +270,7 @@ def test_loss_gradient(name, weighted):
     rng = np.random.default_rng(2)
     z = away_from_kinks(rng, (6, 3))
     y = target_for(name, rng, z)
-    assert np.unique(y).size > 2
+    assert np.unique(y).size > 1 + ("hinge" not in name)
     weight = rng.uniform(0.5, 2, size=6) if weighted else None
     check_gradient(
         lambda z: ref.loss(name, z, y, weight)[0], lambda z: ref.loss(name, z, y, weight)[1], z
@@ -285,6 +316,18 @@ def test_integer_weights_equal_repeated_rows(name):
         ("mae", [[-1e4]], [[1e4]], 2e4),
         ("huber", [[-1e4]], [[1e4]], 2e4 - 0.5),
         ("poisson", [[-1e4]], [[2]], 2e4),
+        ("log_cosh", [[-1e4]], [[1e4]], 2e4 - math.log(2)),
+        ("quantile", [[-1e4]], [[1e4]], 1e4),
+        ("gamma", [[1e4]], [[2]], 1e4),
+        ("gamma", [[-1e4]], [[2]], math.inf),
+        ("tweedie", [[1e4]], [[2]], math.inf),
+        ("hinge", [[-1e4]], [[1]], 1e4 + 1),
+        ("squared_hinge", [[-1e4]], [[1]], 100020001),
+        ("binary_focal", [[1e4]], [[1]], 0),
+        ("binary_focal", [[1e4]], [[0]], 1e4),
+        ("binary_focal", [[-1e4]], [[1]], 1e4),
+        ("softmax_focal", [[1e4, -1e4]], np.array([0]), 0),
+        ("softmax_focal", [[1e4, -1e4]], np.array([1]), 2e4),
         ("poisson", [[1e4]], [[2]], math.inf),
     ],
 )
@@ -302,7 +345,7 @@ def test_binary_cross_entropy_keeps_small_losses():
 @pytest.mark.parametrize("name", ref.LOSSES)
 def test_loss_propagates_nan(name):
     z = np.array([[0.5, np.nan], [0.5, 0.5]])
-    y = np.array([0, 1]) if name == "softmax_cross_entropy" else np.ones((2, 2))
+    y = np.array([0, 1]) if name.startswith("softmax") else np.ones((2, 2))
     value, gradient = ref.loss(name, z, y)
     assert math.isnan(value)
     assert np.isnan(gradient[0, 1])
@@ -333,7 +376,7 @@ def test_thousand_classes():
         ("softmax_cross_entropy", np.array([0, 1, 2]), r"\(2, 3\).*got \(3,\)"),
         ("mse", np.zeros(2), r"\(2, 3\).*got \(2,\)"),
         ("mse", np.zeros((2, 1)), r"\(2, 3\).*got \(2, 1\)"),
-        ("hinge", np.zeros((2, 3)), "loss must be one of 'softmax_cross_entropy'"),
+        ("hinges", np.zeros((2, 3)), "loss must be one of 'softmax_cross_entropy'"),
     ],
 )
 def test_loss_refuses_wrong_targets(name, target, message):

@@ -45,12 +45,14 @@ ROWS, BATCH, EPOCHS = 76, 16, 10  # 5 batches an epoch, the last of 12 rows: 50 
 
 def data_for(loss, rng, rows, n_in, n_out):
     X = rng.standard_normal((rows, n_in))
-    if loss == "softmax_cross_entropy":
+    if loss.startswith("softmax"):
         y = rng.integers(n_out, size=rows)
-    elif loss == "binary_cross_entropy":
+    elif loss.startswith("binary") or "hinge" in loss:
         y = rng.integers(2, size=(rows, n_out)).astype(float)
-    elif loss == "poisson":
+    elif loss in ("poisson", "tweedie"):
         y = rng.poisson(2.0, size=(rows, n_out)).astype(float)
+    elif loss == "gamma":
+        y = rng.gamma(2.0, size=(rows, n_out)) + 0.1
     else:
         y = rng.standard_normal((rows, n_out))
     return X, y, rng.uniform(0.2, 3.0, rows)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, Final, Literal, Self, TypedDict, final
 
 import numpy as np
@@ -98,7 +99,7 @@ class Program:
         widths: list[int],
         operations: list[DenseFields | DropoutFields],
         loss: int,
-        loss_parameter: float,
+        loss_parameters: Sequence[float],
         seed: int,
     ) -> Program: ...
     def run(

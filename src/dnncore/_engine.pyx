@@ -302,8 +302,8 @@ cdef class Program:
         ``kind`` (``"dense"`` or ``"dropout"``), ``source``, ``target`` and the kind's fields.
     loss : int
         Id of the loss.
-    loss_parameter : float
-        Huber's threshold; unused by the others.
+    loss_parameters : sequence of float
+        What `_kernels.LOSS_PARAMETERS` lists; several for several quantiles.
     seed : int
         Seed of shuffles and masks.
     """
@@ -317,7 +317,7 @@ cdef class Program:
     cdef Py_ssize_t forward_rows_kept  # rows of the last `forward`, for `backward`
     cdef bint busy
 
-    def __cinit__(self, params, list widths, list operations, int loss, double loss_parameter,
+    def __cinit__(self, params, list widths, list operations, int loss, loss_parameters,
                   unsigned long long seed):
         cdef Net* net = &self.net
         cdef Operation* op
@@ -328,13 +328,17 @@ cdef class Program:
         self.seed = seed
         net.w = address(params)
         net.table = kernel_table(params.itemsize)
-        net.loss, net.loss_parameter = loss, loss_parameter
+        net.loss, net.n_loss_parameters = loss, len(loss_parameters)
         net.n_slots, net.n_operations = len(widths), len(operations)
         net.widths = <Py_ssize_t*>malloc(net.n_slots * sizeof(Py_ssize_t))
         net.keeps_pre = <bint*>malloc(net.n_slots * sizeof(bint))
         net.operations = <Operation*>malloc((net.n_operations + 1) * sizeof(Operation))
-        if net.widths == NULL or net.keeps_pre == NULL or net.operations == NULL:
+        net.loss_parameters = <double*>malloc((net.n_loss_parameters + 1) * sizeof(double))
+        if (net.widths == NULL or net.keeps_pre == NULL or net.operations == NULL
+                or net.loss_parameters == NULL):
             raise MemoryError("no memory for the program")
+        for i in range(net.n_loss_parameters):
+            net.loss_parameters[i] = loss_parameters[i]
         memset(net.operations, 0, (net.n_operations + 1) * sizeof(Operation))
         for i in range(net.n_slots):
             net.widths[i] = widths[i]
@@ -387,6 +391,7 @@ cdef class Program:
         free(self.net.operations)
         free(self.net.widths)
         free(self.net.keeps_pre)
+        free(self.net.loss_parameters)
         free(self.net.weight_tiles)
 
     cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint sparse=False):

@@ -37,7 +37,8 @@ cdef struct Net:
     Py_ssize_t work_per_row        # multiply-adds of one forward pass
     char* w                        # the parameter buffer
     int loss
-    double loss_parameter
+    double* loss_parameters
+    Py_ssize_t n_loss_parameters
 
 cdef struct Slot:
     char* value
@@ -211,7 +212,7 @@ cdef double loss_rows(
         weight = (space.weight if batch.order != NULL else batch.weight) + at * size
     return net.table.loss(
         net.loss, rows, n, last.value + slot * n * size, labels, target, weight,
-        batch.scale, net.loss_parameter, last.delta + slot * n * size)
+        batch.scale, net.loss_parameters, net.n_loss_parameters, last.delta + slot * n * size)
 
 
 cdef void backward_rows(

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -7,6 +8,7 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 ACTIVATIONS: dict[str, int]
 LOSSES: dict[str, int]
+LOSS_PARAMETERS: dict[str, tuple[str, float, float, float, bool]]
 LOSS_IDS: dict[str, int]
 OPTIMIZERS: dict[str, tuple[int, tuple[str, ...]]]
 SIMD_LEVEL: str
@@ -69,7 +71,7 @@ def loss(
     target: NDArray[_Float] | NDArray[np.integer[Any]],
     sample_weight: NDArray[_Float] | None = None,
     *,
-    parameter: float = 1.0,
+    parameter: float | Sequence[float] | None = None,
     grad_out: NDArray[_Float] | None = None,
 ) -> tuple[float, NDArray[_Float]]: ...
 def optimizer_update(

@@ -33,6 +33,14 @@ cdef enum Loss:
     LOSS_MAE
     LOSS_HUBER
     LOSS_POISSON
+    LOSS_LOG_COSH
+    LOSS_QUANTILE
+    LOSS_GAMMA
+    LOSS_TWEEDIE
+    LOSS_HINGE
+    LOSS_SQUARED_HINGE
+    LOSS_BINARY_FOCAL
+    LOSS_SOFTMAX_FOCAL
     # The cross-entropies with probabilities clipped to [eps, 1 - eps] in the value, not in the
     # gradient: what scikit-learn reports. Targets are 0 or 1; `_engine` only.
     LOSS_SOFTMAX_CLIPPED
@@ -123,7 +131,8 @@ ctypedef struct KernelTable:
     double (*loss)(
         int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z,
         const int* labels, const void* target, const void* weight,
-        double scale, double parameter, void* dz) noexcept nogil
+        double scale, const double* parameters, Py_ssize_t n_parameters,
+        void* dz) noexcept nogil
     void (*optimizer)(
         int kind, Py_ssize_t n, void* w, const void* g, void* s1, void* s2,
         const OptimizerSettings* settings) noexcept nogil

@@ -20,7 +20,7 @@ from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.callbacks import Callback, ProgressBar, as_callbacks, somebody_watches
 from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import Dense, Layer, layer_from_config
-from dnncore.losses import Loss, as_loss
+from dnncore.losses import Loss, as_loss, loss_from_config
 from dnncore.metrics import Metric, as_metrics
 from dnncore.optimizers import Optimizer, OptimizerState, as_optimizer
 from dnncore.program import aligned_zeros, operations_of, parameters_of, widths_of
@@ -145,7 +145,7 @@ class Network:
         self.learning_rate_scale = 1.0
         self._greater: dict[str, bool] = {}
         self._program = self._compile()
-        link = self.loss.link  # poisson's exp is no activation: `prediction` applies it
+        link = self.loss.link  # exp is no activation: `prediction` applies it
         self._link = _kernels.ACTIVATIONS["identity" if link == "exp" else link]
 
     def _compile(self) -> Program:
@@ -154,7 +154,7 @@ class Network:
             self._widths,
             operations_of(self.layers, self._parameters),
             self.loss.id,
-            self.loss.parameter,
+            self.loss.parameters,
             self.seed,
         )
 
@@ -329,7 +329,7 @@ class Network:
         if validation_every_steps is not None:
             check_int(validation_every_steps, "validation_every_steps")
         scored = data if validation is None and metrics is not None else validation
-        asked = as_metrics(metrics, classification=targets.is_classification)
+        asked = self._metrics(metrics)
         if validation is None and metrics is None:
             asked = []
         names = [] if validation is None else ["val_loss"]
@@ -556,8 +556,21 @@ class Network:
         """
         targets = self._targets if self._targets.classes is not None else self._targets.learn(y)
         data = weigh(targets, as_data(self.n_in, targets, X, y, sample_weight), class_weight)
-        asked = as_metrics(metrics, classification=targets.is_classification)
+        asked = self._metrics(metrics)
         return prediction.scores(self, data, asked)
+
+    def _metrics(
+        self, metrics: Sequence[str | Metric | Callable[..., float]] | None
+    ) -> list[Metric]:
+        if metrics is None and self.loss.name == "quantile":
+            return []  # no mean is predicted: R2 says nothing
+        found = as_metrics(metrics, classification=self._targets.is_classification)
+        for metric in found:
+            if metric.needs == "probabilities" and not self.loss.has_probabilities:
+                raise ValueError(
+                    f"metric {metric.name!r} needs probabilities; {self.loss.name} has none."
+                )
+        return found
 
     # ------------------------------------------------------------------ files and copies
 
@@ -587,7 +600,7 @@ class Network:
         return net
 
     def _restore(self, config: dict[str, Any], layers: Iterable[Layer]) -> None:
-        loss = Loss(config["loss"], config["loss_parameter"])
+        loss = loss_from_config(config["loss"], config["loss_parameter"])
         self._describe(config["n_in"], layers, loss, config["dtype"], config["seed"])
         self._targets.set_config(config["targets"])
         self._allocate()

@@ -46,8 +46,8 @@ def predict_proba(network: Network, X: ArrayLike) -> NDArray[Any]:
         If the loss is none for classification.
     """
     loss = network.loss
-    if not network._targets.is_classification:
-        raise ValueError(f"predict_proba needs a cross-entropy loss; this is {loss.name}.")
+    if not loss.has_probabilities:
+        raise ValueError(f"predict_proba needs a cross-entropy or focal loss; this is {loss.name}.")
     single = loss.targets == "binary" and network.n_out == 1
     return _collect(network, X, _both_classes if single else _as_they_are)
 
@@ -180,7 +180,7 @@ def _outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
 
 def _after_link(network: Network, out: NDArray[Any]) -> NDArray[Any]:
     """Apply the one link that is no activation."""
-    return _kernels.exp(out, out) if network.loss.name == "poisson" else out
+    return _kernels.exp(out, out) if network.loss.link == "exp" else out
 
 
 def _threads(network: Network, rows: int) -> int:
@@ -214,7 +214,7 @@ def _accuracy(network: Network, data: Data) -> float:
         elif data.target is not None and network.loss.targets == "labels":
             hit = out.argmax(axis=1) == data.target[rows].argmax(axis=1)
         elif data.target is not None:
-            hit = ((out > 0.5) == (data.target[rows] > 0.5)).all(axis=1)
+            hit = ((out > network.loss.threshold) == (data.target[rows] > 0.5)).all(axis=1)
         weight = _weights(data, rows)
         hits += float(hit @ weight)
         total += float(weight.sum())

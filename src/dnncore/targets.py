@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnncore._validation import as_array, as_matrix, as_vector, check_bool, check_finite
-from dnncore.losses import Loss
+from dnncore.losses import LOSSES, Loss
 
 __all__ = ["Targets", "as_labels"]
 
@@ -39,7 +39,7 @@ class Targets:
     loss : Loss
         Decides the kind of target.
     n_out : int
-        Number of the network's outputs.
+        Number of the network's outputs; ``n_targets`` of targets they are for.
     dtype : numpy.dtype
         The network's dtype.
 
@@ -57,8 +57,15 @@ class Targets:
                 f"{loss.name} needs at least two outputs, one per class; the last layer has "
                 f"{n_out}. For two classes and one output use 'binary_cross_entropy'."
             )
+        several = len(loss.parameters) if loss.name == "quantile" else 1
+        if n_out % several:
+            raise ValueError(
+                f"Quantile with {several} quantiles needs one output for each, or several times "
+                f"as many for several targets; the last layer has {n_out}."
+            )
         self.loss = loss
         self.n_out = n_out
+        self.n_targets = n_out // several
         self.dtype = dtype
         self.classes: NDArray[Any] | None = None
         self.vector = n_out == 1 or loss.targets == "labels"
@@ -133,9 +140,14 @@ class Targets:
                 return codes, None
             return None, codes.astype(self.dtype)[:, None]
         matrix = as_matrix(
-            array if array.ndim == 2 else array[:, None], "y", dtype=self.dtype, columns=self.n_out
+            array if array.ndim == 2 else array[:, None],
+            "y",
+            dtype=self.dtype,
+            columns=self.n_targets,
         )
         self._check_range(matrix)
+        if self.n_out > self.n_targets:
+            matrix = np.repeat(matrix, self.n_out // self.n_targets, axis=1)
         return None, matrix
 
     def strata(
@@ -162,14 +174,21 @@ class Targets:
             if array.ndim == 2 and array.shape[1] == 1:
                 array = array[:, 0]
             return as_labels(array) if array.ndim == 1 else array
-        if self.n_out > 1 and array.ndim == 1:
+        if self.n_targets > 1 and array.ndim == 1:
             raise ValueError(
-                f"y must have shape (rows, {self.n_out}), one column per output; got {array.shape}."
+                f"y must have shape (rows, {self.n_targets}), one column per "
+                f"{'output' if self.n_targets == self.n_out else 'target'}; got {array.shape}."
             )
         return array
 
     def _check_range(self, matrix: NDArray[Any]) -> None:
-        if self.is_classification and (matrix.min() < 0 or matrix.max() > 1):
+        if not self.loss.has_probabilities and self.loss.targets == "binary":
+            if not np.isin(matrix, (0, 1)).all():
+                raise ValueError(
+                    f"y as a matrix must hold 0 and 1 for {self.loss.name}; got values from "
+                    f"{matrix.min():g} to {matrix.max():g}."
+                )
+        elif self.is_classification and (matrix.min() < 0 or matrix.max() > 1):
             raise ValueError(
                 f"y as a matrix must hold probabilities in [0, 1] for {self.loss.name}; "
                 f"got values from {matrix.min():g} to {matrix.max():g}."
@@ -183,12 +202,16 @@ class Targets:
                     f"{row} sums to {matrix[row].sum():g}. For several labels a row use loss "
                     "'binary_cross_entropy'."
                 )
-        if self.loss.name == "poisson" and matrix.min() < 0:
-            raise ValueError(f"poisson needs y >= 0; got {matrix.min():g}.")
+        _, _, least, above = LOSSES[self.loss.name]
+        if least is not None and not (matrix > least if above else matrix >= least).all():
+            raise ValueError(
+                f"{self.loss.name} needs y {'>' if above else '>='} {least:g}; "
+                f"got {matrix.min():g}."
+            )
 
     def _is_soft(self, y: NDArray[Any]) -> bool:
         """Whether `y` holds probabilities of the second class rather than labels."""
-        if self.loss.targets != "binary" or y.dtype.kind != "f":
+        if self.loss.link != "sigmoid" or y.dtype.kind != "f":
             return False
         if self.classes is not None and (
             self.classes.dtype.kind not in "iufb" or self.classes.tolist() != [0, 1]
@@ -235,7 +258,7 @@ class Targets:
             codes: NDArray[np.intp] = outputs.argmax(axis=1)
             return codes if self.classes is None else self.classes[codes]
         if self.loss.targets == "binary":
-            positive = outputs > 0.5
+            positive = outputs > self.loss.threshold
             if self.n_out > 1:
                 return positive.astype(np.intp)
             codes = positive[:, 0].astype(np.intp)

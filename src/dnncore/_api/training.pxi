@@ -40,7 +40,28 @@ cdef double weight_sum(_Buffer weight) except? -1:
     return total
 
 
-def loss(name, logits, target, sample_weight=None, *, double parameter=1.0, grad_out=None):
+cdef object loss_parameters(str name, object given, Py_ssize_t columns):
+    """The parameters of a loss as numbers of C, after a look at each."""
+    if name not in LOSS_PARAMETERS:
+        if given is not None:
+            raise ValueError(f"{name!r} has no parameter; got parameter={given!r}.")
+        return np.empty(0)
+    what, default, least, greatest, closed = LOSS_PARAMETERS[name]
+    values = np.atleast_1d(np.array(default if given is None else given, np.float64))
+    if values.ndim != 1 or (values.size != 1 and name != "quantile") or columns % values.size:
+        raise ValueError(
+            f"parameter, the {what} of {name!r}, must be one number"
+            f"{', or as many as divide the columns' if name == 'quantile' else ''}; got {given!r}.")
+    for value in values:
+        if not (least < value < greatest or (closed and value == least)):
+            raise ValueError(
+                f"parameter, the {what} of {name!r}, must be {'at least' if closed else 'above'} "
+                f"{least:g}{'' if greatest == float('inf') else f' and below {greatest:g}'}; "
+                f"got {value:g}.")
+    return values
+
+
+def loss(name, logits, target, sample_weight=None, *, parameter=None, grad_out=None):
     """Return the weighted mean loss of a batch and its gradient by the logits, in one pass.
 
     With row losses ``l_i`` and weights ``w_i`` (all 1 by default) the value is
@@ -52,6 +73,14 @@ def loss(name, logits, target, sample_weight=None, *, double parameter=1.0, grad
         mae                    l = mean(|d|)
         huber                  l = mean(d ** 2 / 2 if |d| <= delta else delta * (|d| - delta / 2))
         poisson                l = mean(exp(z) - y * z)
+        log_cosh               l = mean(log(cosh(d)))
+        quantile               l = mean(d * ((d > 0) - q))
+        gamma                  l = mean(z + y * exp(-z))
+        tweedie                l = mean(exp((2 - p) * z) / (2 - p) - y * exp((1 - p) * z) / (1 - p))
+        hinge                  l = mean(max(0, 1 - (2 * y - 1) * z))
+        squared_hinge          l = mean(max(0, 1 - (2 * y - 1) * z) ** 2)
+        binary_focal           l = mean(binary cross-entropy of each y, * (1 - its probability) ** g)
+        softmax_focal          l = -sum(y * (1 - softmax(z)) ** g * log(softmax(z)))
 
     Losses start from logits, so that no probability is rounded to 0 or 1 before its logarithm
     is taken (Bishop, *Pattern Recognition and Machine Learning*, 2006, section 4.3).
@@ -63,12 +92,14 @@ def loss(name, logits, target, sample_weight=None, *, double parameter=1.0, grad
     logits : ndarray of float32 or float64, shape (batch, k)
         ``z``, C-contiguous and aligned; neither size may be 0.
     target : ndarray of the dtype of `logits`, shape (batch, k), or of integers, shape (batch,)
-        ``y``. Integers are the labels 0 to k - 1 of softmax cross-entropy. They are the one
-        argument that may be copied (4 bytes a row): any integer dtype and order will do.
+        ``y``. Integers are the labels 0 to k - 1 of a softmax loss. They are the one argument
+        that may be copied (4 bytes a row): any integer dtype and order will do.
     sample_weight : ndarray of the dtype of `logits`, shape (batch,), optional
         ``w``; a weight of 2 counts as the row given twice.
-    parameter : float
-        ``delta`` of huber; no other loss has one.
+    parameter : float or sequence of float, optional
+        ``delta`` of huber, ``p`` of tweedie, ``g``, the gamma, of the focal losses; ``q`` of quantile, one
+        for all columns or several that take turns; the label smoothing ``s`` of the
+        cross-entropies, by which ``y`` becomes ``(1 - s) * y + s / k`` (binary: ``+ s / 2``).
     grad_out : ndarray of the shape and dtype of `logits`, optional
         Where to write the gradient; may be `logits` itself.
 
@@ -82,7 +113,7 @@ def loss(name, logits, target, sample_weight=None, *, double parameter=1.0, grad
     ------
     TypeError
         If an argument is not a float32 or float64 array, or the dtypes differ, or labels are
-        given to a loss other than softmax cross-entropy.
+        given to a loss that is no softmax loss.
     ValueError
         For an unknown name, an empty batch, wrong shapes, labels out of range, weights whose sum
         is not positive, or a bad `parameter`; if an array is strided or misaligned, or `grad_out`
@@ -98,15 +129,10 @@ def loss(name, logits, target, sample_weight=None, *, double parameter=1.0, grad
     if rows == 0 or columns == 0:
         raise ValueError(
             f"logits must have at least one row and one column; got shape {logits.shape}.")
-    if kind == LOSS_HUBER:
-        if not 0 < parameter < float("inf"):
-            raise ValueError(
-                f"parameter, the delta of 'huber', must be positive and finite; "
-                f"got {parameter:g}.")
-    elif parameter != 1.0:
-        raise ValueError(f"parameter is the delta of 'huber'; {name!r} has none.")
+    cdef const double[::1] own = loss_parameters(name, parameter, columns)
+    cdef const double* p_own = &own[0] if own.shape[0] else NULL
     if isinstance(target, ndarray) and target.dtype.kind in "iu":
-        if kind != LOSS_SOFTMAX_CROSS_ENTROPY:
+        if kind != LOSS_SOFTMAX_CROSS_ENTROPY and kind != LOSS_SOFTMAX_FOCAL:
             raise TypeError(
                 f"target of {name!r} must be {logits.dtype}, like the logits; "
                 f"got {target.dtype}.")
@@ -129,7 +155,7 @@ def loss(name, logits, target, sample_weight=None, *, double parameter=1.0, grad
     cdef const KernelTable* table = kernel_table(size)
     with nogil:
         value = table.loss(kind, rows, columns, bz.view.buf, p_labels, p_target, p_weight,
-                           scale, parameter, bg.view.buf)
+                           scale, p_own, own.shape[0], bg.view.buf)
     return value * scale, grad_out
 
 

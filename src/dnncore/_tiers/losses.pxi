@@ -5,22 +5,41 @@
 # the weighted sum, not yet scaled, so that sums over tiles add up. Sums run in element order
 # over four partial sums in double.
 #
-# To add an elementwise loss: a case in `loss_element`, an id in `_table.pxd`, a row in
-# `reference` and one in `_kernels.LOSSES`.
+# To add an elementwise loss: a case in `loss_block`, an id in `_table.pxd`, a row in `reference`
+# and one in `_kernels.LOSSES` (and `LOSS_PARAMETERS`, if it has one).
 
 cdef inline inlined loss_block(
     int kind, Py_ssize_t n, const real* z, const real* y, const real* w,
-    real scale, real parameter, real* value, real* dz
+    real scale, double parameter, const real* level, real* value, real* dz
 ) noexcept nogil:
+    # `level` is the parameter by element, for the loss that has one for each output.
     cdef Py_ssize_t i
-    cdef real e, s, d
+    cdef real e, s, d, u, v, t
+    cdef real own = <real>parameter, rest = <real>(1 - parameter), half = <real>(parameter / 2)
     if kind == LOSS_BINARY_CROSS_ENTROPY:
-        # max(z, 0) - z y + log(1 + exp(-|z|)); gradient sigmoid(z) - y
+        # max(z, 0) - z y + log(1 + exp(-|z|)); gradient sigmoid(z) - y; y drawn towards 1/2
         for i in range(n):
             e = exp_(-fabs_(z[i]))
             s = 1 / (1 + e)
-            value[i] = w[i] * ((0 if z[i] < 0 else z[i]) - z[i] * y[i] + log1p_unit_(e))
-            dz[i] = w[i] * scale * ((e * s if z[i] < 0 else s) - y[i])
+            t = rest * y[i] + half
+            value[i] = w[i] * ((0 if z[i] < 0 else z[i]) - z[i] * t + log1p_unit_(e))
+            dz[i] = w[i] * scale * ((e * s if z[i] < 0 else s) - t)
+    elif kind == LOSS_BINARY_FOCAL:
+        # With p = sigmoid(z), q = 1 - p: q^g (-log p) where y is 1, p^g (-log q) where it is 0.
+        # softplus gives both logarithms without rounding p; powers are exponentials of them.
+        for i in range(n):
+            e = exp_(-fabs_(z[i]))
+            s = 1 / (1 + e)
+            d = log1p_unit_(e)
+            u = (0 if z[i] > 0 else -z[i]) + d    # -log p
+            v = (0 if z[i] < 0 else z[i]) + d     # -log q
+            e = e * s
+            d = e if z[i] < 0 else s              # p
+            e = s if z[i] < 0 else e              # q
+            s = y[i] * exp_(-own * v)
+            t = (1 - y[i]) * exp_(-own * u)
+            value[i] = w[i] * (s * u + t * v)
+            dz[i] = w[i] * scale * (t * (own * e * v + d) - s * (own * d * u + e))
     elif kind == LOSS_BINARY_CLIPPED:
         # softplus of the margin, y 0 or 1; clipping p to [eps, 1 - eps] bounds it on both sides.
         # Where p is rounded near 1, -log(1 - p) is scikit-learn's, rounding included.
@@ -48,12 +67,60 @@ cdef inline inlined loss_block(
             value[i] = w[i] * fabs_(d)
             dz[i] = w[i] * scale * (1 if d > 0 else (-1 if d < 0 else d))
     elif kind == LOSS_HUBER:
-        # d^2 / 2 inside the threshold, a line of slope `parameter` outside
+        # d^2 / 2 inside the threshold, a line of slope `own` outside
         for i in range(n):
             d = z[i] - y[i]
-            e = -parameter if d < -parameter else (parameter if d > parameter else d)
+            e = -own if d < -own else (own if d > own else d)
             value[i] = w[i] * e * (d - <real>0.5 * e)
             dz[i] = w[i] * scale * e
+    elif kind == LOSS_LOG_COSH:
+        # With u = exp(-|d|) - 1: cosh d - 1 = u^2 / (2 (1 + u)), exact for small d; for large
+        # ones log cosh d = |d| - log 2 + log(1 + exp(-2 |d|)).
+        for i in range(n):
+            d = z[i] - y[i]
+            u = expm1_(-fabs_(d))
+            v = 1 + u
+            t = u * u / (2 * v)
+            e = fabs_(d) - <real>LOG_2 if t > 1 else 0
+            value[i] = w[i] * (e + log1p_unit_(v * v if t > 1 else t))
+            dz[i] = w[i] * scale * tanh_(d)
+    elif kind == LOSS_QUANTILE:
+        # d (level - [d < 0]) with d = y - z
+        for i in range(n):
+            d = y[i] - z[i]
+            t = level[i] - 1
+            value[i] = w[i] * (d * (level[i] if d > 0 else t))
+            dz[i] = w[i] * scale * (-level[i] if d > 0 else (-t if d < 0 else d))
+    elif kind == LOSS_GAMMA:
+        # Half the deviance, log link, without terms in y alone
+        for i in range(n):
+            e = y[i] * exp_(-z[i])
+            value[i] = w[i] * (z[i] + e)
+            dz[i] = w[i] * scale * (1 - e)
+    elif kind == LOSS_TWEEDIE:
+        # The same for powers between Poisson's 1 and gamma's 2
+        u = <real>(1 / (parameter - 1))
+        v = <real>(1 / (2 - parameter))
+        t = <real>(2 - parameter)
+        for i in range(n):
+            d = y[i] * exp_(rest * z[i])
+            e = exp_(t * z[i])
+            value[i] = w[i] * (v * e + u * d)
+            dz[i] = w[i] * scale * (e - d)
+    elif kind == LOSS_HINGE:
+        # max(0, 1 - s z) with s = 1 where y is 1, -1 where it is 0
+        for i in range(n):
+            s = 2 * y[i] - 1
+            d = 1 - s * z[i]
+            value[i] = w[i] * (0 if d < 0 else d)
+            dz[i] = w[i] * scale * (-s if d > 0 else (0 if d <= 0 else d))
+    elif kind == LOSS_SQUARED_HINGE:
+        for i in range(n):
+            s = 2 * y[i] - 1
+            d = 1 - s * z[i]
+            d = 0 if d < 0 else d
+            value[i] = w[i] * d * d
+            dz[i] = w[i] * scale * -2 * s * d
     else:  # LOSS_POISSON, log link
         for i in range(n):
             e = exp_(z[i])
@@ -78,15 +145,19 @@ cdef inline double block_sum(Py_ssize_t n, const real* value) noexcept nogil:
 
 cdef double elementwise_loss(
     int kind, Py_ssize_t rows, Py_ssize_t columns, const real* z, const real* target,
-    const real* weight, double scale, double parameter, real* dz
+    const real* weight, double scale, const double* parameters, Py_ssize_t n_parameters,
+    real* dz
 ) noexcept nogil:
     cdef real value[LOSS_BLOCK]
     cdef real w[LOSS_BLOCK]
+    cdef real level[LOSS_BLOCK]
+    cdef double parameter = parameters[0] if n_parameters > 0 else 0
     cdef Py_ssize_t n = rows * columns, start = 0, size, i
     cdef Py_ssize_t row = 0, column = 0
     cdef double total = 0
     for i in range(LOSS_BLOCK):
         w[i] = 1
+        level[i] = <real>parameter
     while start < n:
         size = n - start if n - start < LOSS_BLOCK else LOSS_BLOCK
         if weight != NULL:
@@ -96,12 +167,15 @@ cdef double elementwise_loss(
                 if column == columns:
                     column = 0
                     row += 1
+        if n_parameters > 1:
+            for i in range(size):
+                level[i] = <real>parameters[(start + i) % n_parameters]
         if z == dz:
             loss_block(kind, size, dz + start, target + start, w,
-                       <real>(scale / columns), <real>parameter, value, dz + start)
+                       <real>(scale / columns), parameter, level, value, dz + start)
         else:
             loss_block(kind, size, z + start, target + start, w,
-                       <real>(scale / columns), <real>parameter, value, dz + start)
+                       <real>(scale / columns), parameter, level, value, dz + start)
         total += block_sum(size, value)
         start += size
     return total / columns
@@ -109,13 +183,14 @@ cdef double elementwise_loss(
 
 cdef double softmax_cross_entropy(
     Py_ssize_t rows, Py_ssize_t columns, const real* z, const int* labels,
-    const real* target, const real* weight, double scale, bint clipped, real* dz
+    const real* target, const real* weight, double scale, double smoothing, bint clipped, real* dz
 ) noexcept nogil:
     # Passes over all rows: shift by the maximum and note the logit's part of the loss before z
-    # may be overwritten, then exp as one long loop, then normalise.
+    # may be overwritten, then exp as one long loop, then normalise. Smoothing takes a share of
+    # each target and spreads it over all classes.
     cdef Py_ssize_t i, j, n = rows * columns
-    cdef double total = 0, part, mass
-    cdef real top, factor, s0, s1
+    cdef double total = 0, part, mass, keep = 1 - smoothing, even = smoothing / columns
+    cdef real top, factor, s0, s1, share
     cdef real* d
     for i in range(rows):
         d = dz + i * columns
@@ -127,12 +202,15 @@ cdef double softmax_cross_entropy(
         if clipped:
             part = 0  # from the probability, below
         elif labels != NULL:
-            part = -d[labels[i]]
+            part = -keep * d[labels[i]]
+            if smoothing > 0:
+                for j in range(columns):
+                    part -= even * d[j]
         else:
             part = 0
             for j in range(columns):
                 # A shifted logit can be -infinity only if its input was: 0 * inf stays NaN.
-                part -= <double>target[i * columns + j] * d[j]
+                part -= (keep * target[i * columns + j] + even) * d[j]
         total += part if weight == NULL else weight[i] * part
     for i in range(n):
         dz[i] = exp_(dz[i])
@@ -159,26 +237,91 @@ cdef double softmax_cross_entropy(
             mass = 0
             for j in range(columns):
                 mass += target[i * columns + j]
+            mass = keep * mass + smoothing
             for j in range(columns):
-                d[j] = factor * (<real>mass * (d[j] / s0) - target[i * columns + j])
+                share = <real>keep * target[i * columns + j] + <real>even
+                d[j] = factor * (<real>mass * (d[j] / s0) - share)
         else:
             s1 = factor / s0
             for j in range(columns):
                 d[j] = d[j] * s1
-            d[labels[i]] -= factor
+            if smoothing > 0:
+                share = <real>(factor * even)
+                for j in range(columns):
+                    d[j] -= share
+            d[labels[i]] -= <real>(factor * keep)
         part = mass * log(<double>s0)
         total += part if weight == NULL else weight[i] * part
     return total
 
 
+cdef inline void focal_term(
+    double log_p, double gamma, double* value, double* slope
+) noexcept nogil:
+    # -(1 - p)^gamma log p, and its derivative by log p
+    cdef double miss = -expm1(log_p), power = pow(miss, gamma)
+    cdef double ratio = log_p / miss if miss > 0 else -1
+    value[0] = -power * log_p
+    slope[0] = power * (gamma * exp(log_p) * ratio - 1)
+
+
+cdef double softmax_focal(
+    Py_ssize_t rows, Py_ssize_t columns, const real* z, const int* labels,
+    const real* target, const real* weight, double scale, double gamma, real* dz
+) noexcept nogil:
+    # The sum of target x term over the classes; for labels that is one term a row.
+    cdef Py_ssize_t i, j
+    cdef double total = 0, part, value, slope, slopes, mass, log_mass, w
+    cdef real top, factor
+    cdef real* d
+    for i in range(rows):
+        d = dz + i * columns
+        w = 1 if weight == NULL else weight[i]
+        top = z[i * columns]
+        for j in range(1, columns):
+            top = z[i * columns + j] if z[i * columns + j] > top else top
+        for j in range(columns):
+            d[j] = z[i * columns + j] - top
+        mass = 0
+        for j in range(columns):
+            mass += exp_(d[j])
+        log_mass = log(mass)
+        if labels != NULL:
+            focal_term(min(d[labels[i]] - log_mass, 0.0), gamma, &part, &slopes)
+        else:
+            part = slopes = 0
+            for j in range(columns):
+                focal_term(min(d[j] - log_mass, 0.0), gamma, &value, &slope)
+                part += target[i * columns + j] * value
+                slopes += target[i * columns + j] * slope
+        factor = <real>(-scale * w * slopes / mass)
+        for j in range(columns):
+            value = 0
+            if labels == NULL:
+                focal_term(min(d[j] - log_mass, 0.0), gamma, &value, &slope)
+                value = scale * w * target[i * columns + j] * slope
+            d[j] = factor * exp_(d[j]) + <real>value
+        if labels != NULL:
+            d[labels[i]] += <real>(scale * w * slopes)
+        total += w * part
+    return total
+
+
 cdef double loss(
     int kind, Py_ssize_t rows, Py_ssize_t columns, const void* z, const int* labels,
-    const void* target, const void* weight, double scale, double parameter, void* dz
+    const void* target, const void* weight, double scale, const double* parameters,
+    Py_ssize_t n_parameters, void* dz
 ) noexcept nogil:
+    cdef double parameter = parameters[0] if n_parameters > 0 else 0
     if kind == LOSS_SOFTMAX_CROSS_ENTROPY or kind == LOSS_SOFTMAX_CLIPPED:
         return softmax_cross_entropy(
             rows, columns, <const real*>z, labels, <const real*>target, <const real*>weight,
-            scale, kind == LOSS_SOFTMAX_CLIPPED, <real*>dz)
+            scale, parameter if kind == LOSS_SOFTMAX_CROSS_ENTROPY else 0,
+            kind == LOSS_SOFTMAX_CLIPPED, <real*>dz)
+    if kind == LOSS_SOFTMAX_FOCAL:
+        return softmax_focal(
+            rows, columns, <const real*>z, labels, <const real*>target, <const real*>weight,
+            scale, parameter, <real*>dz)
     return elementwise_loss(
         kind, rows, columns, <const real*>z, <const real*>target, <const real*>weight,
-        scale, parameter, <real*>dz)
+        scale, parameters, n_parameters, <real*>dz)

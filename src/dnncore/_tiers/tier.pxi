@@ -3,7 +3,7 @@
 # the flags and macros that setup.py compiles them with.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport log, pow, sqrt
+from libc.math cimport exp, expm1, log, pow, sqrt
 from libc.string cimport memcpy, memset
 
 from dnncore._table cimport (
@@ -27,11 +27,20 @@ from dnncore._table cimport (
     EPI_RELU,
     LOSS_BINARY_CLIPPED,
     LOSS_BINARY_CROSS_ENTROPY,
+    LOSS_BINARY_FOCAL,
+    LOSS_GAMMA,
+    LOSS_HINGE,
     LOSS_HUBER,
+    LOSS_LOG_COSH,
     LOSS_MAE,
     LOSS_MSE,
+    LOSS_POISSON,
+    LOSS_QUANTILE,
     LOSS_SOFTMAX_CLIPPED,
     LOSS_SOFTMAX_CROSS_ENTROPY,
+    LOSS_SOFTMAX_FOCAL,
+    LOSS_SQUARED_HINGE,
+    LOSS_TWEEDIE,
     MATH_ERF,
     MATH_EXP,
     MATH_SIGMOID,
@@ -69,6 +78,7 @@ cdef extern from "mathfuncs.h" nogil:
     #define DNN_SELU_SCALE 1.0507009873554804934193349852946
     #define DNN_SELU_ALPHA 1.6732632423543772848170429916717
     #define DNN_SQRT_HALF 0.70710678118654752440
+    #define DNN_LOG_2 0.69314718055994530942
     #define DNN_INV_SQRT_2PI 0.39894228040143267794
     #define DNN_SQRT_2_OVER_PI 0.79788456080286535588
     /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
@@ -134,6 +144,7 @@ cdef extern from "mathfuncs.h" nogil:
     const double SELU_SCALE "DNN_SELU_SCALE"
     const double SELU_ALPHA "DNN_SELU_ALPHA"
     const double SQRT_HALF "DNN_SQRT_HALF"
+    const double LOG_2 "DNN_LOG_2"
     const double INV_SQRT_2PI "DNN_INV_SQRT_2PI"
     const double SQRT_2_OVER_PI "DNN_SQRT_2_OVER_PI"
 

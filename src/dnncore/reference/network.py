@@ -121,7 +121,7 @@ def train(
     *,
     batches: Iterable[NDArray[np.integer]],
     sample_weight: Array | None = None,
-    loss_parameter: float = 1.0,
+    loss_parameter: float | Sequence[float] | None = None,
     **hyper: float,
 ) -> tuple[list[float], list[Layer]]:
     """Train a copy of a network: forward, loss, backward, update, once a batch.
@@ -143,7 +143,7 @@ def train(
         Rows of each mini-batch; the optimizer's step counts them, from 1.
     sample_weight : ndarray of shape (n,), optional
         Weights of the examples.
-    loss_parameter : float
+    loss_parameter : float or sequence of float, optional
         ``parameter`` of :func:`loss`.
     **hyper : float
         Keyword arguments of :func:`optimizer_update`; ``lr`` is required.
