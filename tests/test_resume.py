@@ -1,6 +1,7 @@
 """Training that is stopped anywhere, and goes on in a new process, ends with the same bits."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import dnncore as dnn
+from dnncore._safefile import read_tensors, write_tensors
 from dnncore.checkpoints import find, generations
 from dnncore.exceptions import ModelFormatError
 from dnncore.optimizers import OPTIMIZERS, as_optimizer
@@ -333,6 +335,68 @@ def test_another_training_is_refused(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         fit(**options)
     np.testing.assert_array_equal(options["net"].params, before)
+
+
+def rewrite(path, change):
+    """Change what a checkpoint says, with a checksum that fits."""
+    tensors, metadata = read_tensors(path, allow_nonfinite=True)
+    training = json.loads(metadata["training"])
+    change(training, tensors)
+    metadata["training"] = json.dumps(training)
+    write_tensors(path, tensors, metadata, allow_nonfinite=True)
+
+
+def put(*keys_and_value):
+    *keys, last, value = keys_and_value
+
+    def change(training, tensors):
+        for key in keys:
+            training = training[key]
+        training[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("optimizer", "newton"),
+        put("optimizer", "sgd"),
+        put("optimizer", 3),
+        put("position", [1, 2, 3]),
+        put("position", [1, 2, -3, 0.0, 0.0]),
+        put("position", 0, "one"),
+        put("forward_step", None),
+        put("run", []),
+        put("run", "stage", "rest"),
+        put("run", "first_epoch", "0"),
+        put("run", "epochs", [["loss", 3]]),
+        put("run", "loss_before", [1]),
+        put("run", "callbacks", [["EarlyStopping"]]),
+        put("run", "callbacks", [["EarlyStopping", 3]]),
+        lambda training, tensors: training.pop("position"),
+        lambda training, tensors: training["run"].pop("seconds"),
+        lambda training, tensors: tensors.pop("optimizer.moment1"),
+        lambda training, tensors: tensors.update(more=np.ones(3)),
+        lambda training, tensors: tensors["optimizer.moment2"].fill(np.nan),
+        lambda training, tensors: tensors["layers.0.weight"].fill(np.inf),
+    ],
+)
+def test_checkpoints_that_contradict_themselves(change, tmp_path):
+    fit(network(), callbacks=[dnn.Checkpoint(tmp_path)], epochs=1)
+    ((_, path),) = generations(os.fspath(tmp_path))
+    rewrite(path, change)
+    with pytest.raises(ModelFormatError, match="Cannot load"):
+        fit(network(), resume_from=path)
+
+
+@pytest.mark.parametrize("start", [50, 51, 10**12])
+def test_a_place_outside_the_data_is_refused(start, tmp_path):
+    fit(network(), callbacks=[dnn.Checkpoint(tmp_path)], epochs=1)
+    ((_, path),) = generations(os.fspath(tmp_path))
+    rewrite(path, put("position", 2, start))
+    with pytest.raises(ValueError, match="is not within the data"):
+        fit(network(), resume_from=path)
 
 
 def test_divergence_leaves_no_checkpoint_of_its_own(tmp_path):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_terms", "take_over"]
 
 _WORDS = {
-    "data": "the data",
+    "data": "",
     "batch_size": "batch_size",
     "shuffle": "shuffle",
     "optimizer": "the optimizer",
@@ -48,13 +48,18 @@ def check_terms(
             raise ValueError(f"{where}: its network has {name}={value}, this one {ours[name]}.")
     for name, words in _WORDS.items():
         if run[name] != terms[name]:
-            here, there = ("other", "others") if name == "data" else (terms[name], run[name])
+            if name == "data":
+                raise ValueError(
+                    f"{where}: the data must be what they were; these are others, or weighted "
+                    "differently."
+                )
             raise ValueError(
-                f"{where}: {words} must be what it was; it was {there} and is now {here}."
-                if name != "data"
-                else f"{where}: the data must be what they were; these are others (or weighted "
-                "differently)."
+                f"{where}: {words} must be what it was; it was {run[name]} and is now "
+                f"{terms[name]}."
             )
+    start, rows = saved.network._position.start, terms["data"][0]
+    if start > rows or (start == rows and run["stage"] != "after"):
+        raise ValueError(f"{where}: its place in the epoch, row {start}, is not within the data.")
     kinds = [kind for kind, _ in run["callbacks"]]
     given = [type(callback).__name__ for callback in callbacks]
     if kinds != given:

@@ -222,9 +222,11 @@ def _read(path: str) -> Saved:
         try:
             run = decode(training.get("run"), "training", tensors, prefix=_PREFIX)
             _restore(network, training)
+            if run is not None:
+                _check_run(run)
         except ModelFormatError:
             raise
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise ModelFormatError(f"its state of training is not valid ({error!r})") from error
         arrays = model_arrays(network) | training_arrays(network)
         fill(arrays, tensors)
@@ -236,6 +238,50 @@ def _read(path: str) -> Saved:
     except ModelFormatError as error:
         raise ModelFormatError(f"Cannot load {path!r}: {error}.{hint}") from error.__cause__
     return Saved(path, network, run)
+
+
+_NUMBER = (int, float)
+_RUN: dict[str, type | tuple[type, ...]] = {
+    "stage": str,
+    "first_epoch": int,
+    "first_step": int,
+    "steps": int,
+    "epochs": list,
+    "validations": list,
+    "scores": list,
+    "seconds": _NUMBER,
+    "loss_before": list,
+    "learning_rate_scale": _NUMBER,
+    "callbacks": list,
+    "data": list,
+    "batch_size": int,
+    "shuffle": bool,
+    "optimizer": str,
+}
+
+
+def _check_run(run: Any) -> None:
+    """Refuse a state of ``fit`` that ``fit`` has not written.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        If it is something else.
+    """
+    for name, kind in _RUN.items():
+        if not isinstance(run[name], kind):
+            raise TypeError(f"{name} is {run[name]!r:.40}")
+    if run["stage"] not in ("begin", "run", "after"):
+        raise ValueError(f"stage is {run['stage']!r:.40}")
+    if len(run["loss_before"]) != 2:
+        raise ValueError("loss_before is not a pair")
+    for name in ("epochs", "validations", "scores"):
+        for key, values in run[name]:
+            if not isinstance(key, str) or values.dtype != np.float64 or values.ndim != 1:
+                raise TypeError(f"{name} does not hold columns of numbers")
+    for kind, state in run["callbacks"]:
+        if not isinstance(kind, str) or not isinstance(state, dict):
+            raise TypeError("callbacks does not hold states")
 
 
 def _restore(network: Network, training: Mapping[str, Any]) -> None:
