@@ -15,6 +15,7 @@
 ``callbacks``          ``EarlyStopping``, ``Checkpoint`` and others; ``Callback`` for yours
 ``metrics``            metrics by name
 ``history``            ``History``: lists, a data frame, a plot
+``plotting``           curves, confusion, decision boundaries, weights
 ``checkpoints``        all of training in a file, to go on with the same bits
 ``preprocessing``      scaling, one-hot, splits, mini-batches
 ``datasets``           digits, IDX (MNIST), CSV, Parquet, NPZ; generated sets
@@ -37,6 +38,7 @@ from dnncore.callbacks import (
     CSVLogger,
     EarlyStopping,
     LambdaCallback,
+    LayerStatistics,
     ModelCheckpoint,
     ProgressBar,
     ReduceLROnPlateau,
@@ -86,6 +88,7 @@ __all__ = [
     "Huber",
     "LambdaCallback",
     "Layer",
+    "LayerStatistics",
     "Lion",
     "Loss",
     "Metric",
@@ -110,7 +113,8 @@ __all__ = [
 ]
 
 _ON_DEMAND = (
-    "datasets", "functional", "gradcheck", "kernels", "preprocessing", "reference", "schedules"
+    "datasets", "functional", "gradcheck", "kernels", "plotting", "preprocessing", "reference",
+    "schedules",
 )  # fmt: skip
 
 

@@ -600,6 +600,17 @@ cdef class Program:
         """Rows of the last `forward`; 0 if there is none to go back from."""
         return self.forward_rows_kept
 
+    def kept(self, int slot):
+        """Copy of what the last `forward` put into a slot; slot 0 is the input."""
+        cdef Py_ssize_t rows = self.forward_rows_kept
+        if rows == 0 or not 0 <= slot < self.net.n_slots:
+            raise IndexError(f"nothing is kept in slot {slot}")
+        cdef Py_ssize_t width = self.net.widths[slot]
+        out = np.empty((rows, width), self.dtype)
+        memcpy(address(out), self.training_space.space.slots[slot].value,
+               rows * width * self.net.table.itemsize)
+        return out
+
     def step(self, grads, Position position, tuple optimizer, s1, s2):
         """One update of all parameters from `grads`."""
         cdef const char* g = address(grads)

@@ -111,14 +111,14 @@ class Schedule:
         ValueError
             If neither says how many steps.
         """
-        from dnncore.plotting import _new_axes
+        from dnncore.plotting._axes import new_axes
 
         if steps is None:
             steps = getattr(self, "steps", None)
         if steps is None:
             raise ValueError("plot needs to know how many steps; give steps=...")
         shown = self.over(0, check_int(steps, "steps"), steps)
-        axes: Axes = _new_axes(ax)
+        axes: Axes = new_axes(ax)
         axes.plot(np.arange(steps), shown.values(0, steps))
         axes.set_xlabel("step")
         axes.set_ylabel("value")

@@ -8,6 +8,7 @@
 ``TimeLimit``          ends training after some time
 ``ModelCheckpoint``    keeps the best model in a file
 ``Checkpoint``         keeps all of training in files, to go on with the same bits
+``LayerStatistics``    dead units, saturation, gradients, by layer and in words
 ``CSVLogger``          a line an epoch in a CSV file
 ``TensorBoard``        curves for TensorBoard
 ``ProgressBar``        a tqdm bar
@@ -21,6 +22,7 @@ from dnncore.callbacks._checkpoint import Checkpoint
 from dnncore.callbacks._logs import CSVLogger, TensorBoard
 from dnncore.callbacks._monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from dnncore.callbacks._progress import ProgressBar, TimeLimit, somebody_watches
+from dnncore.callbacks._statistics import LayerStatistics
 
 __all__ = [
     "CSVLogger",
@@ -28,6 +30,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "LambdaCallback",
+    "LayerStatistics",
     "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",
