@@ -68,6 +68,7 @@ from dnncore.optimizers import (
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
 __version__ = "0.1.0"
 
@@ -118,13 +119,15 @@ _ON_DEMAND = (
 )  # fmt: skip
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], *, loss: Callable[..., Any] | None = None) -> Network:
     """Read a network from a file that ``Network.save`` wrote.
 
     Parameters
     ----------
     path : path-like
         The file.
+    loss : callable, optional
+        The function of a network whose loss is one of your own; files hold no code.
 
     Returns
     -------
@@ -137,10 +140,15 @@ def load(path: str | os.PathLike[str]) -> Network:
         If the file is damaged, truncated, too large or something else; no code is ever run.
     OSError
         If it cannot be read.
+    ValueError
+        If a function is given for a network with another loss.
     """
     from dnncore.serialization import load_network
 
-    return load_network(path)[0]
+    net = load_network(path)[0]
+    if loss is not None:
+        net._take_loss(loss)
+    return net
 
 
 def __getattr__(name: str) -> Any:

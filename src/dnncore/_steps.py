@@ -47,7 +47,7 @@ def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
     with exclusive(network):
         state, last = _prepare(network, optimizer)
         position.rewind()
-        network._program.run(
+        network._run(
             data, None, position, data.rows, math.inf, 1,
             optimizer.settings(position.step, steps=1), state.first, state.second, threads,
         )  # fmt: skip

@@ -1,19 +1,18 @@
-"""Losses: what a name means for the engine, for the output and for the targets."""
+"""Losses: how they are declared; ``docs/losses.md`` has an example of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from dnncore._kernels import LOSS_PARAMETERS as _PARAMETERS
-from dnncore._kernels import LOSSES as _IDS
-from dnncore._validation import check_choice, check_real
+from dnncore._loss import LOSSES, Custom, Function, Loss
+from dnncore._validation import check_choice
 
 __all__ = [
     "LOSSES",
     "BinaryCrossEntropy",
     "BinaryFocal",
+    "Custom",
     "Huber",
     "Loss",
     "Quantile",
@@ -23,128 +22,6 @@ __all__ = [
     "as_loss",
     "loss_from_config",
 ]
-
-
-class _Row(NamedTuple):
-    """What is known of a loss beside its kernel."""
-
-    link: str
-    """Activation that turns outputs into probabilities or values."""
-    targets: str
-    """``"labels"``, ``"binary"`` or ``"values"``."""
-    least: float | None = None
-    """Least value of a target."""
-    above: bool = False
-    """Whether targets must be greater than that."""
-
-
-LOSSES: dict[str, _Row] = {
-    "softmax_cross_entropy": _Row("softmax", "labels"),
-    "binary_cross_entropy": _Row("sigmoid", "binary"),
-    "mse": _Row("identity", "values"),
-    "mae": _Row("identity", "values"),
-    "huber": _Row("identity", "values"),
-    "poisson": _Row("exp", "values", 0.0),
-    "log_cosh": _Row("identity", "values"),
-    "quantile": _Row("identity", "values"),
-    "gamma": _Row("exp", "values", 0.0, above=True),
-    "tweedie": _Row("exp", "values", 0.0),
-    "hinge": _Row("identity", "binary"),
-    "squared_hinge": _Row("identity", "binary"),
-    "binary_focal": _Row("sigmoid", "binary"),
-    "softmax_focal": _Row("softmax", "labels"),
-}
-"""Link and kind of target of each loss; ``docs/losses.md`` has an example of each.
-
-==========================  ================================================================
-``softmax_cross_entropy``   ``logsumexp(z) - z[y]``, mean over rows
-``binary_cross_entropy``    ``max(z, 0) - z y + log(1 + exp(-|z|))``, mean over all elements
-``mse``                     ``(z - y)^2``, mean over all elements
-``mae``                     ``|z - y|``, mean over all elements
-``huber``                   quadratic within a threshold, linear outside
-``poisson``                 ``exp(z) - y z``, mean over all elements; log link, y >= 0
-``log_cosh``                ``log(cosh(z - y))``, mean over all elements
-``quantile``                ``(y - z) (q - [y < z])``, mean over all elements
-``gamma``                   ``z + y exp(-z)``, mean over all elements; log link, y > 0
-``tweedie``                 between poisson and gamma; log link, y >= 0
-``hinge``                   ``max(0, 1 - z)`` for the second class, ``max(0, 1 + z)`` else
-``squared_hinge``           its square
-``binary_focal``            binary cross-entropy times (1 - p of what is true)^gamma
-``softmax_focal``           softmax cross-entropy times (1 - p of what is true)^gamma
-==========================  ================================================================
-"""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss on the network's last outputs (logits, for the cross-entropies).
-
-    The network ends in these outputs; the loss owns the link that turns them into predictions.
-
-    Parameters
-    ----------
-    name : str
-        One of ``LOSSES``.
-    parameter : float or sequence of float, optional
-        Its parameter, if it has one: see the functions of this module.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For an unknown name, or a parameter that is out of range or that the loss does not have.
-    """
-
-    name: str
-    parameter: float | tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_choice(self.name, "loss", LOSSES)
-        if self.name not in _PARAMETERS:
-            if self.parameter is not None:
-                raise ValueError(f"loss {self.name!r} has no parameter; got {self.parameter!r}.")
-            return
-        what, default, least, greatest, closed = _PARAMETERS[self.name]
-        given: Any = default if self.parameter is None else self.parameter
-        several = self.name == "quantile" and isinstance(given, Sequence)
-        if several and len(given) == 0:
-            raise ValueError(f"{what} must hold at least one number; got {given!r}.")
-        for value in given if several else [given]:
-            check_real(value, what, minimum=least, exclusive=not closed)
-            check_real(value, what, maximum=greatest if greatest < 1e300 else None, exclusive=True)
-        parameter = tuple(float(q) for q in given) if several else float(given)
-        object.__setattr__(self, "parameter", parameter)
-
-    @property
-    def id(self) -> int:
-        """Id of the kernel."""
-        return _IDS[self.name]
-
-    @property
-    def parameters(self) -> tuple[float, ...]:
-        """Its parameter as the engine takes it: none, one or several numbers."""
-        if self.parameter is None:
-            return ()
-        return self.parameter if isinstance(self.parameter, tuple) else (self.parameter,)
-
-    @property
-    def link(self) -> str:
-        """Activation that turns outputs into probabilities or values."""
-        return LOSSES[self.name].link
-
-    @property
-    def targets(self) -> str:
-        """Kind of target: ``"labels"``, ``"binary"`` or ``"values"``."""
-        return LOSSES[self.name].targets
-
-    @property
-    def has_probabilities(self) -> bool:
-        """Whether predictions come from probabilities."""
-        return self.link in ("softmax", "sigmoid")
-
-    @property
-    def threshold(self) -> float:
-        """Value after the link from which the second of two classes is predicted."""
-        return 0.5 if self.has_probabilities else 0.0
 
 
 def SoftmaxCrossEntropy(label_smoothing: float = 0.0) -> Loss:  # noqa: N802 - reads as a class
@@ -249,15 +126,17 @@ def SoftmaxFocal(gamma: float = 2.0) -> Loss:  # noqa: N802
     return Loss("softmax_focal", gamma)
 
 
-def as_loss(loss: str | Loss) -> Loss:
-    """Return a loss given by name or as it is.
+def as_loss(loss: str | Loss | Function) -> Loss:
+    """Return a loss given by name, as a function, or as it is.
 
     Raises
     ------
     ValueError
         For an unknown name.
     """
-    return loss if isinstance(loss, Loss) else Loss(check_choice(loss, "loss", LOSSES))
+    if isinstance(loss, Loss):
+        return loss
+    return Custom(loss) if callable(loss) else Loss(check_choice(loss, "loss", LOSSES))
 
 
 def loss_from_config(name: str, parameter: Any) -> Loss:
@@ -268,6 +147,8 @@ def loss_from_config(name: str, parameter: Any) -> Loss:
     TypeError, ValueError
         If it makes no loss.
     """
+    if name == "custom":
+        return Custom(None, *parameter)
     if parameter == 1.0 and not str(name).endswith("focal"):
         parameter = None  # what the first files say for all losses, and Huber's default
     return Loss(name, tuple(parameter) if isinstance(parameter, list) else parameter)

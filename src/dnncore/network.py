@@ -6,21 +6,22 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dnncore import _kernels, checkpoints, prediction, training
+from dnncore import _custom_loss, _kernels, checkpoints, prediction, training
 from dnncore._data import ClassWeight, as_data, as_validation, split, weigh
 from dnncore._divergence import LastFinite
-from dnncore._engine import Position, Program
+from dnncore._engine import Data, Position, Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.callbacks import Callback, ProgressBar, as_callbacks, somebody_watches
 from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import Dense, Layer, layer_from_config
-from dnncore.losses import Loss, as_loss, loss_from_config
+from dnncore.losses import Custom, Loss, as_loss, loss_from_config
 from dnncore.metrics import Metric, as_metrics
 from dnncore.optimizers import Optimizer, OptimizerState, as_optimizer
 from dnncore.program import aligned_zeros, operations_of, parameters_of, widths_of
@@ -43,8 +44,9 @@ class Network:
     layers : sequence of Layer
         ``Dense`` and ``Dropout`` layers, first to last. The last one gives the outputs that the
         loss works on: logits for the cross-entropies, so it has no activation of its own.
-    loss : str or Loss
-        Name from ``dnncore.losses.LOSSES``, or e.g. ``Huber(0.5)``.
+    loss : str, Loss or callable
+        Name from ``dnncore.losses.LOSSES``, e.g. ``Huber(0.5)``, or a function of yours: see
+        ``dnncore.losses.Custom``.
     dtype : {"float32", "float64"}
         Type of parameters and arithmetic.
     seed : int, numpy.random.Generator or None
@@ -91,7 +93,7 @@ class Network:
         n_in: int,
         layers: Iterable[Layer],
         *,
-        loss: str | Loss = "softmax_cross_entropy",
+        loss: str | Loss | Callable[..., Any] = "softmax_cross_entropy",
         dtype: DTypeLike = "float32",
         seed: int | np.random.Generator | None = 0,
     ) -> None:
@@ -103,7 +105,7 @@ class Network:
         self,
         n_in: int,
         layers: Iterable[Layer],
-        loss: str | Loss,
+        loss: str | Loss | Callable[..., Any],
         dtype: DTypeLike,
         seed: int | np.random.Generator | None,
     ) -> None:
@@ -157,6 +159,19 @@ class Network:
             self.loss.parameters,
             self.seed,
         )
+
+    @property
+    def _run(self) -> Callable[..., None]:
+        """What trains on batches: the engine, with a Python loss in between if there is one."""
+        if isinstance(self.loss, Custom):
+            return partial(_custom_loss.run, self, self.loss)
+        return self._program.run
+
+    @property
+    def _evaluate(self) -> Callable[[Data, int], tuple[float, float]]:
+        if isinstance(self.loss, Custom):
+            return partial(_custom_loss.evaluate, self, self.loss)
+        return self._program.evaluate
 
     # ------------------------------------------------------------------ parameters
 
@@ -562,8 +577,8 @@ class Network:
     def _metrics(
         self, metrics: Sequence[str | Metric | Callable[..., float]] | None
     ) -> list[Metric]:
-        if metrics is None and self.loss.name == "quantile":
-            return []  # no mean is predicted: R2 says nothing
+        if metrics is None and self.loss.targets == "values" and not self.loss.predicts_means:
+            return []
         found = as_metrics(metrics, classification=self._targets.is_classification)
         for metric in found:
             if metric.needs == "probabilities" and not self.loss.has_probabilities:
@@ -580,7 +595,7 @@ class Network:
             "n_in": self.n_in,
             "layers": [layer.get_config() for layer in self.layers],
             "loss": self.loss.name,
-            "loss_parameter": self.loss.parameter,
+            "loss_parameter": self.loss.config_parameter,
             "dtype": self.dtype.name,
             "seed": self.seed,
             "targets": self._targets.get_config(),
@@ -599,11 +614,20 @@ class Network:
         net._restore(config, [layer_from_config(layer) for layer in config["layers"]])
         return net
 
-    def _restore(self, config: dict[str, Any], layers: Iterable[Layer]) -> None:
-        loss = loss_from_config(config["loss"], config["loss_parameter"])
+    def _restore(
+        self, config: dict[str, Any], layers: Iterable[Layer], loss: Loss | None = None
+    ) -> None:
+        if loss is None:
+            loss = loss_from_config(config["loss"], config["loss_parameter"])
         self._describe(config["n_in"], layers, loss, config["dtype"], config["seed"])
         self._targets.set_config(config["targets"])
         self._allocate()
+
+    def _take_loss(self, function: Callable[..., Any]) -> None:
+        """Give a network from a file the Python loss that files do not hold."""
+        if not isinstance(self.loss, Custom):
+            raise ValueError(f"The network's loss is {self.loss.name!r}; it needs no function.")
+        self.loss = self._targets.loss = Custom(function, self.loss.targets, self.loss.link)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, atomically.
@@ -622,6 +646,7 @@ class Network:
         return {
             "config": self.get_config(),
             "layers": self.layers,
+            "loss": self.loss,
             "params": self._params.copy(),
             "state": self._state,
             "position": self._position,
@@ -629,7 +654,7 @@ class Network:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._restore(state["config"], state["layers"])
+        self._restore(state["config"], state["layers"], state["loss"])
         self._params[...] = state["params"]
         self._state = None if state["state"] is None else state["state"].copy()
         self._position = copy.copy(state["position"])
@@ -642,7 +667,8 @@ class Network:
     # ------------------------------------------------------------------ in words
 
     def __repr__(self) -> str:
-        loss = self.loss.name if self.loss == Loss(self.loss.name) else self.loss
+        plain = type(self.loss) is Loss and self.loss == Loss(self.loss.name)
+        loss = self.loss.name if plain else self.loss
         return (
             f"Network({self.n_in}, {list(self.layers)!r}, loss={loss!r}, "
             f"dtype={self.dtype.name!r}, seed={self.seed})"

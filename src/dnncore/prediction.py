@@ -191,7 +191,7 @@ def _loss(network: Network, data: Data) -> float:
     total = weights = 0.0
     for rows in _chunks(network, data.rows):
         chunk = take_rows(data, rows)
-        loss, weight = network._program.evaluate(chunk, _threads(network, chunk.rows))
+        loss, weight = network._evaluate(chunk, _threads(network, chunk.rows))
         total += loss
         weights += weight
     return total / weights

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnncore._validation import as_array, as_matrix, as_vector, check_bool, check_finite
-from dnncore.losses import LOSSES, Loss
+from dnncore.losses import Custom, Loss
 
 __all__ = ["Targets", "as_labels"]
 
@@ -39,7 +39,7 @@ class Targets:
     loss : Loss
         Decides the kind of target.
     n_out : int
-        Number of the network's outputs; ``n_targets`` of targets they are for.
+        Number of the network's outputs; ``n_targets`` of targets they are for, None if any.
     dtype : numpy.dtype
         The network's dtype.
 
@@ -65,7 +65,9 @@ class Targets:
             )
         self.loss = loss
         self.n_out = n_out
-        self.n_targets = n_out // several
+        self.n_targets: int | None = n_out // several
+        if isinstance(loss, Custom) and loss.targets == "values":
+            self.n_targets = None
         self.dtype = dtype
         self.classes: NDArray[Any] | None = None
         self.vector = n_out == 1 or loss.targets == "labels"
@@ -146,7 +148,7 @@ class Targets:
             columns=self.n_targets,
         )
         self._check_range(matrix)
-        if self.n_out > self.n_targets:
+        if self.n_targets is not None and self.n_out > self.n_targets:
             matrix = np.repeat(matrix, self.n_out // self.n_targets, axis=1)
         return None, matrix
 
@@ -174,7 +176,7 @@ class Targets:
             if array.ndim == 2 and array.shape[1] == 1:
                 array = array[:, 0]
             return as_labels(array) if array.ndim == 1 else array
-        if self.n_targets > 1 and array.ndim == 1:
+        if self.n_targets is not None and self.n_targets > 1 and array.ndim == 1:
             raise ValueError(
                 f"y must have shape (rows, {self.n_targets}), one column per "
                 f"{'output' if self.n_targets == self.n_out else 'target'}; got {array.shape}."
@@ -202,7 +204,7 @@ class Targets:
                     f"{row} sums to {matrix[row].sum():g}. For several labels a row use loss "
                     "'binary_cross_entropy'."
                 )
-        _, _, least, above = LOSSES[self.loss.name]
+        _, _, least, above = self.loss.row
         if least is not None and not (matrix > least if above else matrix >= least).all():
             raise ValueError(
                 f"{self.loss.name} needs y {'>' if above else '>='} {least:g}; "

@@ -204,7 +204,7 @@ class Run:
             steps=self._steps_per_epoch - self.steps % self._steps_per_epoch,
             scale=network.learning_rate_scale,
         )
-        network._program.run(
+        network._run(
             plan.data, order, position, plan.batch_size, SLICE_SECONDS, self._slice_steps(),
             settings, state.first, state.second, plan.threads,
         )  # fmt: skip

@@ -76,10 +76,11 @@ def loss(name, logits, target, sample_weight=None, *, parameter=None, grad_out=N
         log_cosh               l = mean(log(cosh(d)))
         quantile               l = mean(d * ((d > 0) - q))
         gamma                  l = mean(z + y * exp(-z))
-        tweedie                l = mean(exp((2 - p) * z) / (2 - p) - y * exp((1 - p) * z) / (1 - p))
+        tweedie                l = mean(exp((2 - p) * z) / (2 - p)
+                                        - y * exp((1 - p) * z) / (1 - p))
         hinge                  l = mean(max(0, 1 - (2 * y - 1) * z))
         squared_hinge          l = mean(max(0, 1 - (2 * y - 1) * z) ** 2)
-        binary_focal           l = mean(binary cross-entropy of each y, * (1 - its probability) ** g)
+        binary_focal           l = mean(binary cross-entropy * (1 - p of what is true) ** g)
         softmax_focal          l = -sum(y * (1 - softmax(z)) ** g * log(softmax(z)))
 
     Losses start from logits, so that no probability is rounded to 0 or 1 before its logarithm
@@ -97,8 +98,8 @@ def loss(name, logits, target, sample_weight=None, *, parameter=None, grad_out=N
     sample_weight : ndarray of the dtype of `logits`, shape (batch,), optional
         ``w``; a weight of 2 counts as the row given twice.
     parameter : float or sequence of float, optional
-        ``delta`` of huber, ``p`` of tweedie, ``g``, the gamma, of the focal losses; ``q`` of quantile, one
-        for all columns or several that take turns; the label smoothing ``s`` of the
+        ``delta`` of huber, ``p`` of tweedie, gamma ``g`` of the focal losses; ``q`` of quantile,
+        one for all columns or several that take turns; the label smoothing ``s`` of the
         cross-entropies, by which ``y`` becomes ``(1 - s) * y + s / k`` (binary: ``+ s / 2``).
     grad_out : ndarray of the shape and dtype of `logits`, optional
         Where to write the gradient; may be `logits` itself.

@@ -1,0 +1,81 @@
+"""Training and scoring with a loss in Python: what the engine does for its own, batch by batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnncore import _kernels
+from dnncore._data import take_rows
+from dnncore._engine import Data, Position
+from dnncore.losses import Custom
+
+if TYPE_CHECKING:
+    from dnncore.network import Network
+
+__all__ = ["evaluate", "loss_gradient", "run"]
+
+
+def run(
+    network: Network,
+    loss: Custom,
+    data: Data,
+    order: NDArray[np.int64] | None,
+    position: Position,
+    batch_size: int,
+    seconds: float,
+    max_steps: int,
+    optimizer: tuple[int, NDArray[np.float64]],
+    s1: NDArray[Any] | None,
+    s2: NDArray[Any] | None,
+    threads: int,
+) -> None:
+    """Train as ``Program.run`` does, calling the loss for each batch."""
+    program, grads = network._program, network.grads
+    kernel, table = optimizer
+    end, made = time.perf_counter() + seconds, 0
+    position.finite = True
+    while position.start < data.rows:
+        stop = min(position.start + batch_size, data.rows)
+        rows = slice(position.start, stop)
+        batch = take_rows(data, rows if order is None else order[rows])
+        out = program.forward(batch.x, position.step, threads)
+        value, gradient = loss.value_and_gradient(batch, out)
+        if not (math.isfinite(value) and _kernels.all_finite(gradient)):
+            position.finite = False
+            return
+        program.backward(gradient, grads, position.step, threads)
+        row = table[min(made, len(table) - 1)][np.newaxis]
+        program.step(grads, position, (kernel, row), s1, s2)
+        weight = _weight(batch)
+        position.loss_sum += weight * value
+        position.weight_sum += weight
+        position.start = stop
+        made += 1
+        if made in (max_steps, len(table) if len(table) > 1 else 0) or time.perf_counter() > end:
+            return
+
+
+def loss_gradient(
+    network: Network, loss: Custom, data: Data, grads: NDArray[Any], threads: int
+) -> tuple[float, float]:
+    """Do what ``Program.loss_gradient`` does."""
+    out = network._program.forward(data.x, 0, threads)
+    value, gradient = loss.value_and_gradient(data, out)
+    network._program.backward(gradient, grads, 0, threads)
+    return value * _weight(data), _weight(data)
+
+
+def evaluate(network: Network, loss: Custom, data: Data, threads: int) -> tuple[float, float]:
+    """Do what ``Program.evaluate`` does."""
+    out = np.empty((data.rows, network.n_out), network.dtype)
+    network._program.infer(data.x, _kernels.ACTIVATIONS["identity"], out, threads)
+    return loss.value_and_gradient(data, out)[0] * _weight(data), _weight(data)
+
+
+def _weight(data: Data) -> float:
+    return float(data.rows if data.weight is None else data.weight.sum(dtype=np.float64))
