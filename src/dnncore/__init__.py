@@ -20,6 +20,7 @@
 ``preprocessing``      scaling, one-hot, splits, mini-batches
 ``datasets``           digits, IDX (MNIST), CSV, Parquet, NPZ; generated sets
 ``functional``         the L-layer network step by step, examples as columns
+``sklearn``            scikit-learn's ``MLPClassifier`` and ``MLPRegressor``, on this engine
 ``kernels``            the compiled kernels as functions on arrays
 ``reference``          the same in NumPy: the executable specification
 ``gradcheck``          gradients against finite differences
@@ -115,7 +116,7 @@ __all__ = [
 
 _ON_DEMAND = (
     "datasets", "functional", "gradcheck", "kernels", "plotting", "preprocessing", "reference",
-    "schedules",
+    "schedules", "sklearn",
 )  # fmt: skip
 
 
