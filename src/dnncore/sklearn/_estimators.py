@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from dnncore._steps import exclusive
 from dnncore.layers import Dense, Dropout
 from dnncore.sklearn import _model, _optimizers
 from dnncore.sklearn._lbfgs import Problem
@@ -201,10 +202,8 @@ class _Engine:
         self._problem = Problem(self, X, y, weight)
         rest: tuple[Any, ...] = (None, None, None, None, self._units())
         try:
-            if _WEIGHTS:
-                super()._fit_lbfgs(X, y, weight, *rest)  # type: ignore[misc]
-            else:
-                super()._fit_lbfgs(X, y, *rest)  # type: ignore[misc]
+            with exclusive(self._network):
+                super()._fit_lbfgs(X, y, *([weight] if _WEIGHTS else []), *rest)  # type: ignore[misc]
         finally:
             del self._problem
 
@@ -243,6 +242,11 @@ class _Engine:
     def __setstate__(self: Any, state: dict[str, Any]) -> None:
         # Pickled by scikit-learn's class, which has none of them.
         super().__setstate__({**self._extras, **state})  # type: ignore[misc]
+        optimizer = self.__dict__.get("_optimizer")
+        if hasattr(optimizer, "state"):
+            optimizer.state = optimizer.state.copy()  # joblib's mapped arrays cannot be written
+        elif optimizer is not None:
+            del self._optimizer  # scikit-learn's, whose moments lie elsewhere
 
 
 class MLPClassifier(_Engine, sklearn.neural_network.MLPClassifier):  # type: ignore[misc]

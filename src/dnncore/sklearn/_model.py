@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -177,6 +178,9 @@ def attach(estimator: Any) -> Network:
     coefs, intercepts = estimator.coefs_, estimator.intercepts_
     views = estimator.__dict__.get("_views")
     network: Network | None = estimator.__dict__.get("_network")
+    asked = (estimator.activation, estimator.dropout, estimator.loss, estimator.out_activation_)
+    if network is not None and views is not None and _same([coefs, intercepts, asked], views):
+        return network
     units = [int(coefs[0].shape[0]), *(int(c.shape[1]) for c in coefs)]
     dtype = np.dtype(np.float32 if coefs[0].dtype == np.float32 else np.float64)
     layers = _layers(estimator, units)
@@ -189,20 +193,22 @@ def attach(estimator: Any) -> Network:
         seed = estimator.__dict__.get("_mask_seed", 0)
         network, views = blank(units[0], layers, loss, dtype, seed), None
         estimator._network = network
-    if views is None or not _same(coefs, intercepts, views):
-        views = network.weights, network.biases
-        for given, own in ((coefs, views[0]), (intercepts, views[1])):
+    weights, biases = network.weights, network.biases
+    if views is None or not _same([coefs, intercepts], views[:2]):
+        for given, own in ((coefs, weights), (intercepts, biases)):
             for array, view in zip(given, own, strict=True):
                 view[...] = array
-        estimator._views = tuple(views[0]), tuple(views[1])
-        estimator.coefs_, estimator.intercepts_ = list(views[0]), list(views[1])
+    else:
+        weights, biases = map(list, views[:2])
+    estimator._views = tuple(weights), tuple(biases), asked
+    estimator.coefs_, estimator.intercepts_ = weights, biases
     return network
 
 
-def _same(coefs: Any, intercepts: Any, views: Any) -> bool:
+def _same(given: Any, kept: Any) -> bool:
     return all(
-        len(given) == len(own) and all(a is b for a, b in zip(given, own, strict=True))
-        for given, own in ((coefs, views[0]), (intercepts, views[1]))
+        len(these) == len(those) and all(a is b for a, b in zip(these, those, strict=True))
+        for these, those in zip(given, kept, strict=True)
     )
 
 
@@ -237,7 +243,8 @@ def outputs(estimator: Any, X: Any) -> NDArray[Any]:
     n = X.shape[0]
     out = np.empty((n, network.n_out), dtype)
     X = as_rows(X, dtype)
-    with single_threaded_blas():
+    blas = "blas" in program.paths(n)
+    with single_threaded_blas() if blas else nullcontext():
         for rows in prediction._chunks(network, n):
             part, chunk = X[rows], out[rows]
             threads = choose_threads(estimator, float(len(chunk)) * program.work_per_row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,19 @@ class ValidationSet:
             hit = ((out > 0.5) == self.codes).all(axis=1)
         return float(np.average(hit, weights=self.weight))
 
+    @cached_property
+    def _spread(self) -> NDArray[np.float64]:
+        """Weighted sum of squares around the mean, of each output."""
+        mean = np.average(self.y, axis=0, weights=self.weight)
+        return self._sums((self.y - mean) ** 2)
+
+    def _sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(values.sum(axis=0) if self.weight is None else self.weight @ values)
+
     def _r2(self, out: NDArray[Any]) -> float:
         if not np.isfinite(out).all():
             return float("nan")
-        return float(r2_score(self.y, out, sample_weight=self.weight))
+        left = self._sums((self.y - out) ** 2)
+        if not (left.all() and self._spread.all()):  # scikit-learn has rules for these
+            return float(r2_score(self.y, out, sample_weight=self.weight))
+        return float(np.mean(1 - left / self._spread))
