@@ -15,6 +15,7 @@ more parameters, all off by default. ``patch`` puts them in place of scikit-lear
 ``_validation_set``  rows held out, or given, and their scores
 ``_lbfgs``           loss and gradient for SciPy's L-BFGS
 ``_patch``           the two classes in place of scikit-learn's
+``_onnx``            conversion by skl2onnx
 ===================  =====================================================================
 """
 
@@ -28,6 +29,7 @@ except ImportError as error:
     ) from error
 
 from dnncore.sklearn._estimators import MLPClassifier, MLPRegressor
+from dnncore.sklearn._onnx import register_onnx
 from dnncore.sklearn._patch import patch, unpatch
 
-__all__ = ["MLPClassifier", "MLPRegressor", "patch", "unpatch"]
+__all__ = ["MLPClassifier", "MLPRegressor", "patch", "register_onnx", "unpatch"]
