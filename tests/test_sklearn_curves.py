@@ -220,3 +220,16 @@ def test_parameters_are_scikit_learns():
         assert repr(ours) == repr(theirs)
     with pytest.raises(TypeError, match=r"MLPClassifier.__init__\(\) .*nonsense"):
         dnncore.sklearn.MLPClassifier(nonsense=1)
+
+
+def test_goes_back_to_the_beginning_if_no_score_is_a_number():
+    kind, X, y, _ = CASES["one batch"]
+    theirs, ours = both(
+        kind, solver="sgd", learning_rate_init=1e200, early_stopping=True, max_iter=5,
+        random_state=0, batch_size=10, activation="identity",
+    )  # fmt: skip
+    with np.errstate(all="ignore"):
+        fit(theirs, X, y), fit(ours, X, y)
+    assert np.isnan(ours.validation_scores_).all() and np.isnan(theirs.validation_scores_).all()
+    for mine, other in zip(ours.coefs_, theirs.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, other)

@@ -6,7 +6,8 @@ Each is a subclass of scikit-learn's class of that name, with the same results f
 more parameters, all off by default. ``patch`` puts them in place of scikit-learn's.
 
 ===================  =====================================================================
-``_estimators``      the two classes: ``fit``, ``partial_fit`` and predictions
+``_estimators``      the two classes
+``_base``            what they share: fitting, predictions, pickles
 ``_parameters``      what their constructors take and what is allowed
 ``_model``           from an estimator to a ``Network``, and back to ``coefs_``
 ``_inputs``          from validated ``X``, ``y`` and weights to the engine's ``Data``

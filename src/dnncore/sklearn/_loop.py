@@ -16,10 +16,12 @@ from dnncore import _custom_loss
 from dnncore._engine import Position
 from dnncore._state import model_arrays
 from dnncore._steps import exclusive
-from dnncore.callbacks import Callback, ProgressBar, TimeLimit, as_callbacks
+from dnncore.callbacks import Callback, Checkpoint, ProgressBar, TimeLimit, as_callbacks
+from dnncore.callbacks._base import overrides
 from dnncore.losses import Custom
 from dnncore.sklearn._inputs import as_data
 from dnncore.sklearn._model import attach, choose_threads, objective_of
+from dnncore.sklearn._optimizers import Settings
 from dnncore.sklearn._validation_set import Examples, ValidationSet
 
 __all__ = ["Loop"]
@@ -61,11 +63,15 @@ class Loop:
         self.constant = None if self.aim.constant is None else self.aim.constant(self.y)
         self.validation = None if held is None else ValidationSet(estimator, held)
         self.callbacks = self._callbacks()
+        self.before = [c for c in self.callbacks if overrides(c, "on_batch_begin")]
+        self.after = [c for c in self.callbacks if overrides(c, "on_batch_end")]
+        self.made = 0  # steps of this training
         self.logger = estimator.logger
         if isinstance(self.logger, str):
             self.logger = logging.getLogger(self.logger)
         self.optimizer = estimator._optimizer
-        self.optimizer.begin(1 if once else estimator.max_iter, -(-self.n // self.batch_size))
+        if not once:
+            self.optimizer.begin(estimator.max_iter, -(-self.n // self.batch_size))
         self.position = Position(step=self.optimizer.steps)
 
     def _batch_size(self) -> int:
@@ -83,6 +89,11 @@ class Loop:
     def _callbacks(self) -> list[Callback]:
         estimator = self.estimator
         found = as_callbacks([] if estimator.callbacks is None else estimator.callbacks)
+        if any(isinstance(callback, Checkpoint) for callback in found):
+            raise ValueError(
+                "callbacks: Checkpoint resumes Network.fit. Here ModelCheckpoint keeps the "
+                "network, and joblib.dump the estimator with its optimizer."
+            )
         if estimator.max_time is not None:
             found.append(TimeLimit(estimator.max_time))
         if estimator.progress_bar:
@@ -102,6 +113,9 @@ class Loop:
         """Train until nothing gets better or ``max_iter`` is reached."""
         estimator, network = self.estimator, self.network
         network.stop_training, network.learning_rate_scale = False, 1.0
+        network._greater = {"score": True}
+        if estimator.__dict__.get("_best", ...) is None:
+            self._keep()  # what training goes back to if no score is a number
         order = np.arange(self.n, dtype=np.int64)
         with exclusive(network):
             for callback in self.callbacks:
@@ -168,31 +182,52 @@ class Loop:
     def _steps(self, epoch: int, order: NDArray[np.int64] | None) -> None:
         """Run the engine over the rows of an epoch, or until a callback wants to stop."""
         network, position, optimizer = self.network, self.position, self.optimizer
-        state = optimizer.state
-        factors = (self.aim.loss_factor, self.aim.gradient_factor, self.estimator.alpha)
-        while position.start < self.n:
-            left = -(-(self.n - position.start) // self.batch_size)
-            settings = optimizer.settings(position.step, left, network.learning_rate_scale)
-            arguments = (
-                self.data, order, position, self.batch_size, SLICE_SECONDS, 0, settings,
-                state.first, state.second, self.threads,
-            )  # fmt: skip
-            if isinstance(self.aim.loss, Custom):
-                # Every batch alike, by its rows: the engine's own divide by their weights.
-                settings[1][:, 1] += self.estimator.alpha / self.batch_size
-                _custom_loss.run(network, self.aim.loss, *arguments)
-                if not position.finite:
-                    raise ValueError(
-                        "The loss, or its gradient, is not finite. The input data may contain "
-                        "large values and need to be preprocessed."
-                    )
-            else:
-                network._program.run(*arguments, factors)
+        # One step at a time only if somebody looks at steps.
+        most = 1 if self.before or self.after else 0
+        seen = 0.0, 0.0
+        while position.start < self.n and not network.stop_training:
+            batch = position.start // self.batch_size
+            for callback in self.before:
+                if (self.made + 1) % callback.every_steps == 0:
+                    callback.on_batch_begin(network, epoch, batch)
+            settings = optimizer.settings(
+                position.step,
+                -(-(self.n - position.start) // self.batch_size),
+                network.learning_rate_scale,
+            )
+            before = position.step
+            self._engine(order, most, settings)
             optimizer.steps = position.step
+            self.made += position.step - before
+            due = [c for c in self.after if self.made % c.every_steps == 0]
+            for callback in due:
+                loss = (position.loss_sum - seen[0]) / (position.weight_sum - seen[1])
+                callback.on_batch_end(network, epoch, batch, loss)
+            if due:
+                seen = position.loss_sum, position.weight_sum
             for callback in self.callbacks:
                 callback.on_progress(network, epoch, position.start / self.n, position.loss)
-            if network.stop_training:
-                break
+
+    def _engine(self, order: NDArray[np.int64] | None, most: int, settings: Settings) -> None:
+        network, state = self.network, self.optimizer.state
+        loss, alpha = self.aim.loss, self.estimator.alpha
+        if isinstance(loss, Custom):
+            # By the rows of a batch; the engine divides by their weights.
+            settings = settings[0], settings[1] + [0, alpha / self.batch_size, 0, 0, 0, 0]
+        arguments = (
+            self.data, order, self.position, self.batch_size, SLICE_SECONDS, most, settings,
+            state.first, state.second, self.threads,
+        )  # fmt: skip
+        if not isinstance(loss, Custom):
+            factors = self.aim.loss_factor, self.aim.gradient_factor, alpha
+            network._program.run(*arguments, factors)
+            return
+        _custom_loss.run(network, loss, *arguments)
+        if not self.position.finite:
+            raise ValueError(
+                "The loss, or its gradient, is not finite. The input data may contain large "
+                "values and need to be preprocessed."
+            )
 
     def _loss(self, order: NDArray[np.int64] | None) -> float:
         """Mean over the epoch's rows, batches counting by their rows."""

@@ -25,7 +25,15 @@ from dnncore.losses import BinaryFocal, Custom, Loss, SoftmaxFocal
 from dnncore.network import Network
 from dnncore.sklearn._inputs import as_rows, input_data
 
-__all__ = ["Objective", "attach", "choose_threads", "objective_of", "outputs", "units_of"]
+__all__ = [
+    "Objective",
+    "attach",
+    "check_targets",
+    "choose_threads",
+    "objective_of",
+    "outputs",
+    "units_of",
+]
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,23 @@ def objective_of(estimator: Any, n_outputs: int) -> Objective:
     if loss.targets != "values":
         raise ValueError(f"loss={loss!r} is for classes; the regressor needs one for values.")
     return Objective(loss)
+
+
+def check_targets(aim: Objective, X: Any, y: NDArray[Any]) -> None:
+    """See that a loss that scikit-learn does not have can be had of these examples.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    row = aim.loss.row
+    if isinstance(aim.loss, Custom) and scipy.sparse.issparse(X):
+        raise ValueError("A loss of your own needs dense X; this one is sparse.")
+    if aim.constant is None and row.least is not None and y.size:
+        if y.min() < row.least or (row.above and y.min() == row.least):
+            least = f"greater than {row.least:g}" if row.above else f"at least {row.least:g}"
+            raise ValueError(f"loss {aim.loss.name!r} needs y to be {least}; got {y.min():g}.")
 
 
 def units_of(estimator: Any) -> list[int]:

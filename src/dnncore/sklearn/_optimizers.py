@@ -12,7 +12,7 @@ from dnncore._kernels import OPTIMIZERS as _KERNELS
 from dnncore._schedule import Schedule
 from dnncore.optimizers import OPTIMIZERS, Optimizer, OptimizerState
 
-__all__ = ["STOCHASTIC", "Adam", "Chosen", "Sgd", "is_stochastic", "make"]
+__all__ = ["STOCHASTIC", "Adam", "Chosen", "Settings", "Sgd", "is_stochastic", "make"]
 
 STOCHASTIC = ("sgd", "adam")
 """Solvers that scikit-learn has too."""
@@ -117,16 +117,11 @@ class Chosen(_Base):
     def __init__(self, optimizer: Optimizer, n: int, dtype: np.dtype[Any]) -> None:
         super().__init__(optimizer.kernel, n, dtype)
         self.optimizer = self.running = optimizer
-        self.learning_rate = optimizer.value("learning_rate")
-        self.first: int | None = None
+        self.learning_rate = float("nan")  # a schedule may need to know how long training is
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
         """See ``_Base``."""
-        if self.first is None:
-            self.first = self.steps
-            self.running = self.optimizer.over(
-                self.first, max(1, epochs * steps_per_epoch), steps_per_epoch
-            )
+        self.running = self.optimizer.over(self.steps, epochs * steps_per_epoch, steps_per_epoch)
 
     def settings(self, step: int, left: int, scale: float) -> Settings:
         """See ``_Base``."""
@@ -158,6 +153,8 @@ def make(estimator: Any, n: int, dtype: np.dtype[Any]) -> _Base:
                 f"learning_rate={rate!r} would change nothing: {solver!r} has a learning rate of "
                 "its own, which may be a schedule."
             )
+        if solver.l2 != 0.0:
+            raise ValueError(f"alpha stands for the l2 of {solver!r}; set alpha instead.")
         return Chosen(solver, n, dtype)
     if solver in STOCHASTIC and not scheduled:
         return Sgd(estimator, n, dtype) if solver == "sgd" else Adam(estimator, n, dtype)
