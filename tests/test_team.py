@@ -23,7 +23,7 @@ static void *train(void *unused) {
     (void)unused;
     __atomic_add_fetch(&waiting, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&waiting, __ATOMIC_SEQ_CST) < 4) {}
-    dnn_run_phases(3, 8, tile, next, &phases);
+    dnn_run_phases(3, 8, tile, next, &phases, NULL);
     return NULL;
 }
 int main(void) {

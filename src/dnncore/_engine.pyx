@@ -52,15 +52,30 @@ from dnncore._table cimport (
 )
 
 
-cdef extern from "_team.h" nogil:
+cdef extern from "_clock.h" nogil:
     ctypedef unsigned long long uint64_t
+    ctypedef struct ClockCells "dnn_clock":
+        uint64_t* workers
+        size_t stride
+    enum:
+        CELL_GATHER "DNN_CELL_GATHER"
+        CELL_LOSS "DNN_CELL_LOSS"
+        CELLS "DNN_CELLS"
+        CLOCK_HEAD "DNN_CLOCK_HEAD"
+    uint64_t ticks_now "dnn_ticks"() noexcept
+    # From now on the worker's time goes to this cell.
+    void begin "dnn_begin"(const ClockCells* clock, int worker, int cell) noexcept
+
+
+cdef extern from "_team.h" nogil:
     uint64_t flush_denormals "dnn_flush_denormals"() noexcept
     void restore_denormals "dnn_restore_denormals"(uint64_t mode) noexcept
     double seconds_now "dnn_seconds"() noexcept
     ctypedef void (*dnn_tile)(void* job, int worker, uint64_t tile) noexcept
     ctypedef uint64_t (*dnn_next)(void* job) noexcept
     void run_phases "dnn_run_phases"(
-        int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void* job) noexcept
+        int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void* job,
+        const ClockCells* clock) noexcept
     const int TEAM "DNN_HAVE_TEAM"
     const Py_ssize_t MAX_TILES "DNN_MAX_TILES"
 
@@ -69,6 +84,7 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
     return (n + multiple - 1) // multiple * multiple
 
 
+include "_engine_clock.pxi"
 include "_engine_tiles.pxi"
 include "_engine_phases.pxi"
 
@@ -316,6 +332,7 @@ cdef class Program:
     cdef Workspace few_space           # used only while the GIL is held
     cdef Py_ssize_t forward_rows_kept  # rows of the last `forward`, for `backward`
     cdef bint busy
+    cdef public Clock clock            # told where the time of training goes, or None
 
     def __cinit__(self, params, list widths, list operations, int loss, loss_parameters,
                   unsigned long long seed):
@@ -410,6 +427,9 @@ cdef class Program:
                 max(1, (rows + 3) // row_tile(&self.net, rows) + 2), sparse)
             self.training_space = space
         self.busy = True
+        space.space.clock = NULL
+        if self.clock is not None and threads <= self.clock.workers:
+            space.space.clock = &self.clock.cells
         return space
 
     def run(self, Data data, order, Position position, Py_ssize_t batch_size, double seconds,
@@ -482,7 +502,8 @@ cdef class Program:
         with nogil:
             mode = flush_denormals()
             t.end = seconds_now() + seconds
-            run_phases(threads, begin_batch(&t), training_tile, training_next, &t)
+            run_phases(threads, begin_batch(&t), training_tile, training_next, &t,
+                       space.space.clock)
             restore_denormals(mode)
         # No Python code runs in between, and so no handler of a signal.
         position.start, position.step = t.batch.start, t.step
@@ -528,7 +549,8 @@ cdef class Program:
         try:
             with nogil:
                 mode = flush_denormals()
-                run_phases(threads, begin_batch(&t), training_tile, training_next, &t)
+                run_phases(threads, begin_batch(&t), training_tile, training_next, &t,
+                           space.space.clock)
                 restore_denormals(mode)
         finally:
             self.busy = False
@@ -553,7 +575,7 @@ cdef class Program:
                 mode = flush_denormals()
                 memcpy(t.space.slots[0].value, x_address, rows * self.net.widths[0] * size)
                 run_phases(threads, <uint64_t>((rows + t.tile - 1) // t.tile), forward_tile,
-                           no_next, &t)
+                           no_next, &t, t.space.clock)
                 memcpy(out_address, t.space.slots[self.net.n_slots - 1].value,
                        rows * width * size)
                 restore_denormals(mode)
@@ -588,7 +610,7 @@ cdef class Program:
                 memcpy(t.space.slots[self.net.n_slots - 1].delta, d_address,
                        rows * width * size)
                 run_phases(threads, <uint64_t>((rows + t.tile - 1) // t.tile), backward_tile,
-                           backward_next, &t)
+                           backward_next, &t, t.space.clock)
                 memcpy(dx_address, t.space.slots[0].delta, rows * self.net.widths[0] * size)
                 restore_denormals(mode)
         finally:
@@ -742,7 +764,7 @@ cdef class Program:
         t.net, t.space = &self.net, &space.space
         with nogil:
             mode = flush_denormals()
-            run_phases(threads, <uint64_t>tiles, inference_tile, no_next, t)
+            run_phases(threads, <uint64_t>tiles, inference_tile, no_next, t, NULL)
             restore_denormals(mode)
         return space
 
@@ -759,8 +781,12 @@ cdef class Program:
         self.busy = False
         return space.nbytes
 
-    def paths(self, Py_ssize_t rows):
-        """For each dense operation, the path of its forward product: ``"own"`` or ``"blas"``."""
+    def paths(self, Py_ssize_t rows, bint weights=False):
+        """For each dense operation, the path of its product: ``"own"`` or ``"blas"``.
+
+        That of forward, which is also that of the gradient by the input; with `weights` that of
+        the gradient by the weights.
+        """
         cdef Product p
         cdef const Operation* op
         cdef int i
@@ -771,6 +797,8 @@ cdef class Program:
                 continue
             p.rows, p.columns, p.depth = row_tile(&self.net, rows), op.n_out, op.n_in
             p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = op.n_in, 1, op.n_out, 1, op.n_out
+            if weights:
+                p.rows, p.depth, p.a_row, p.a_step = op.tile, rows, 1, op.n_in
             result.append("blas" if uses_blas(self.net.table, &p) else "own")
         return result
 

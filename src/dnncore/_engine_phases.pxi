@@ -75,10 +75,12 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
         return
     first = <Py_ssize_t>tile * t.tile
     rows = min(t.tile, t.batch.rows - first)
+    begin(t.space.clock, worker, CELL_GATHER)
     gather_rows(t.net, t.space, &t.batch, first, rows)
     forward_rows(t.net, t.space, t.input + first * t.net.widths[0] * t.net.table.itemsize,
                  &t.sparse if t.is_sparse else NULL, first, first, rows, t.batch.key, True,
                  worker)
+    begin(t.space.clock, worker, CELL_LOSS)
     t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, first, rows)
     backward_rows(t.net, t.space, first, rows, t.batch.key, False, worker)
 

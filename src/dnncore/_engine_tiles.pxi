@@ -55,6 +55,7 @@ cdef struct Space:
     double* tile_squares       # of each weight tile, before its update
     char* scratch              # one panel of a matrix product per worker
     char* gradient             # one weight tile's gradient per worker
+    const ClockCells* clock    # NULL unless the run is profiled
 
 cdef struct Batch:
     # Rows start..start + rows of the epoch's order, or of the arrays if order is NULL
@@ -151,6 +152,7 @@ cdef void forward_rows(
     cdef char* a
     cdef int i
     for i in range(net.n_operations):
+        begin(space.clock, worker, cell_of(i, PART_FORWARD))
         op = &net.operations[i]
         target = &space.slots[op.target]
         source = x
@@ -184,6 +186,8 @@ cdef void forward_rows(
         p.gate, p.gate_row = NULL, 0
         p.scratch = space.scratch + worker * net.table.panel_elements * size
         matmul(net.table, &p)
+        if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
+            begin(space.clock, worker, cell_of(i, PART_ACTIVATION))
         if target.pre != NULL:
             net.table.activation_forward_with_slope(op.activation, rows * op.n_out, z, a)
         elif op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
@@ -229,6 +233,7 @@ cdef void backward_rows(
     cdef int i = net.n_operations
     while i > 0:
         i -= 1
+        begin(space.clock, worker, cell_of(i, PART_SLOPE))
         op = &net.operations[i]
         source = &space.slots[op.source]
         target = &space.slots[op.target]
@@ -246,6 +251,7 @@ cdef void backward_rows(
                 target.value + first * op.n_out * size, d)
         if op.source == 0 and not need_dx:
             continue
+        begin(space.clock, worker, cell_of(i, PART_DX))
         p.rows, p.columns, p.depth = rows, op.n_in, op.n_out
         p.a, p.a_row, p.a_step = d, op.n_out, 1
         p.b, p.b_step, p.b_column = net.w + op.weight * size, 1, op.n_out
@@ -283,6 +289,7 @@ cdef void weight_rows(
     cdef char* g_bias
     cdef OptimizerSettings plain
     cdef Product p
+    begin(space.clock, worker, cell_of(tile.operation, PART_DW))
     p.bias = NULL
     p.accumulate = False
     p.epilogue = EPI_NONE
@@ -307,6 +314,7 @@ cdef void weight_rows(
     if op.source > 0 or sparse == NULL:
         matmul(net.table, &p)
     if settings != NULL:
+        begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
         net.table.optimizer(
             optimizer, rows * op.n_out, net.w + at, g,
             s1 + at if s1 != NULL else NULL, s2 + at if s2 != NULL else NULL, settings)
@@ -314,9 +322,11 @@ cdef void weight_rows(
         return
     at = op.bias * size
     g_bias = grads + at if grads != NULL else own + round_up(rows * op.n_out, 16) * size
+    begin(space.clock, worker, cell_of(tile.operation, PART_DW))
     net.table.column_sums(batch_rows, op.n_out, delta, op.n_out, g_bias)
     if settings != NULL:
         plain = undecayed(settings)
+        begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
         net.table.optimizer(
             optimizer, op.n_out, net.w + at, g_bias,
             s1 + at if s1 != NULL else NULL, s2 + at if s2 != NULL else NULL, &plain)

@@ -266,6 +266,14 @@ def describe_paths():
             f"{_float64.blas_min_work:.3g} (float64) multiply-adds")
 
 
+def _multiply_adds(int itemsize, Py_ssize_t rounds):
+    """Do so many rounds of multiply-adds in registers; returns the floating-point operations."""
+    cdef const KernelTable* table = kernel_table(itemsize)
+    with nogil:
+        table.multiply_adds(rounds)
+    return 24 * rounds * table.lanes
+
+
 def _force_matmul_path(path):
     """Send every product to ``"own"`` kernels or to ``"blas"``; None restores the choice."""
     global _forced_path

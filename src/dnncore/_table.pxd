@@ -151,3 +151,4 @@ ctypedef struct KernelTable:
     void (*sparse_gradient)(
         const SparseRows* x, Py_ssize_t rows, Py_ssize_t first, Py_ssize_t depth,
         Py_ssize_t columns, const void* dz, void* dw) noexcept nogil
+    double (*multiply_adds)(Py_ssize_t rounds) noexcept nogil

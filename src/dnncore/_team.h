@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "_clock.h"
 #include "_platform.h"
 
 /* A phase has at most DNN_MAX_TILES tiles. */
@@ -61,6 +62,7 @@ typedef struct {
     dnn_tile tile;
     dnn_next next;
     void *job;
+    const dnn_clock *clock; /* or NULL */
 } dnn_run;
 
 typedef struct {
@@ -121,9 +123,12 @@ static void dnn_take_part(dnn_run *run, int worker) {
         if (tiles == 0) return;
         if (front + back < tiles) {
             run->tile(run->job, worker, backwards ? tiles - 1 - back : front);
-            if (__atomic_add_fetch(&p->done, 1, __ATOMIC_ACQ_REL) == tiles)
+            if (__atomic_add_fetch(&p->done, 1, __ATOMIC_ACQ_REL) == tiles) {
+                dnn_begin(run->clock, worker, DNN_CELL_NEXT);
                 dnn_publish(p, DNN_PHASE(word) + 1, run->next(run->job));
+            }
         } else {
+            dnn_begin(run->clock, worker, DNN_CELL_WAIT);
             dnn_wait_while(p, DNN_PHASE(word));
         }
     }
@@ -143,6 +148,7 @@ static void *dnn_worker_main(void *argument) {
         pthread_mutex_unlock(&self->lock);
         mode = dnn_flush_denormals();
         dnn_take_part(run, index);
+        dnn_begin(run->clock, index, DNN_CELL_OFF);
         dnn_restore_denormals(mode);
         /* Free for the next run before the caller knows, or it would call up another thread. */
         pthread_mutex_lock(&dnn_pool.lock);
@@ -212,8 +218,10 @@ static void dnn_call_workers(dnn_run *run, int wanted) {
 #endif
 
 /* Runs phases until `next` returns 0; the first one has `tiles` tiles. The caller is worker 0
- * and has set its floating-point mode. */
-static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void *job) {
+ * and has set its floating-point mode. `clock`, if not NULL, has room for all threads. */
+static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void *job,
+                           const dnn_clock *clock) {
+    dnn_begin(clock, 0, DNN_CELL_NEXT);
 #if DNN_HAVE_TEAM
     if (threads > 1) {
         dnn_run run;
@@ -222,16 +230,19 @@ static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next 
         run.tile = tile;
         run.next = next;
         run.job = job;
+        run.clock = clock;
         pthread_mutex_init(&run.phases.lock, NULL);
         pthread_cond_init(&run.phases.changed, NULL);
         dnn_call_workers(&run, threads - 1);
         dnn_take_part(&run, 0);
+        dnn_begin(clock, 0, DNN_CELL_WAIT);
         pthread_mutex_lock(&run.phases.lock);
         while (run.phases.helpers > 0)
             pthread_cond_wait(&run.phases.changed, &run.phases.lock);
         pthread_mutex_unlock(&run.phases.lock);
         pthread_cond_destroy(&run.phases.changed);
         pthread_mutex_destroy(&run.phases.lock);
+        dnn_begin(clock, 0, DNN_CELL_OFF);
         return;
     }
 #else
@@ -240,8 +251,10 @@ static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next 
     while (tiles > 0) {
         uint64_t at;
         for (at = 0; at < tiles; at++) tile(job, 0, at);
+        dnn_begin(clock, 0, DNN_CELL_NEXT);
         tiles = next(job);
     }
+    dnn_begin(clock, 0, DNN_CELL_OFF);
 }
 
 #endif

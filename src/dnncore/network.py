@@ -31,6 +31,8 @@ from dnncore.training import History, Plan
 if TYPE_CHECKING:
     from typing import Self
 
+    from dnncore.profiling import Profile
+
 __all__ = ["Network"]
 
 
@@ -573,6 +575,47 @@ class Network:
         data = weigh(targets, as_data(self.n_in, targets, X, y, sample_weight), class_weight)
         asked = self._metrics(metrics)
         return prediction.scores(self, data, asked)
+
+    def profile(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        seconds: float = 1.0,
+        batch_size: int | None = 128,
+        optimizer: str | Optimizer = "adam",
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        n_threads: int | None = None,
+    ) -> Profile:
+        """See where the time of training goes: a copy of the network is trained for a while.
+
+        Parameters
+        ----------
+        X, y, batch_size, optimizer, shuffle, sample_weight, class_weight, n_threads
+            As for ``fit``.
+        seconds : float
+            How long to look, after a short start.
+
+        Returns
+        -------
+        dnncore.profiling.Profile
+            Print it, or see its ``rows``, ``to_dict``, ``to_frame``; ``dnncore.plotting`` has
+            ``plot_profile``.
+
+        Raises
+        ------
+        TypeError, ValueError, DivergenceError
+            As for ``fit``.
+        """
+        from dnncore.profiling import profile
+
+        return profile(
+            self, X, y, seconds=seconds, batch_size=batch_size, optimizer=optimizer,
+            shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
+            n_threads=n_threads,
+        )  # fmt: skip
 
     def _metrics(
         self, metrics: Sequence[str | Metric | Callable[..., float]] | None

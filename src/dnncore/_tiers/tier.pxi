@@ -153,6 +153,7 @@ include "losses.pxi"
 include "optimizers.pxi"
 include "matmul.pxi"
 include "sparse.pxi"
+include "ceiling.pxi"
 
 cdef KernelTable _table
 _table.itemsize = sizeof(real)
@@ -175,5 +176,6 @@ _table.all_finite = all_finite
 _table.sum_squares = sum_squares
 _table.sparse_forward = sparse_forward
 _table.sparse_gradient = sparse_gradient
+_table.multiply_adds = multiply_adds
 
 table = PyCapsule_New(&_table, "dnncore.KernelTable", NULL)
