@@ -9,6 +9,7 @@ more parameters, all off by default. ``patch`` puts them in place of scikit-lear
 ``_estimators``      the two classes
 ``_base``            what they share: fitting, predictions, pickles
 ``_parameters``      what their constructors take and what is allowed
+``_labels``          class labels to columns and back
 ``_model``           from an estimator to a ``Network``, and back to ``coefs_``
 ``_inputs``          from validated ``X``, ``y`` and weights to the engine's ``Data``
 ``_optimizers``      what ``solver`` and ``learning_rate`` mean for the engine

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 import sklearn.neural_network
 from numpy.typing import NDArray
-from sklearn.base import _fit_context, is_classifier
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -42,6 +42,7 @@ def if_stochastic(method: Method) -> Method:
 class Engine:
     """What both classes do differently from scikit-learn's; goes before them in the order."""
 
+    _classifies: ClassVar[bool]
     _extras: ClassVar[dict[str, Any]]
     _parameter_constraints: ClassVar[dict[str, Any]]
 
@@ -134,9 +135,9 @@ class Engine:
             raise ValueError("X_val needs a solver that works in epochs; 'lbfgs' does not.")
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, reset=False,
-            dtype=(np.float64, np.float32), y_numeric=not is_classifier(self),
+            dtype=(np.float64, np.float32), y_numeric=not self._classifies,
         )  # fmt: skip
-        if is_classifier(self):
+        if self._classifies:
             unknown = np.setdiff1d(y, self.classes_ if y.ndim == 1 else [0, 1])
             if unknown.size:
                 raise ValueError(f"y_val has classes that y has not: {unknown}.")
@@ -155,7 +156,7 @@ class Engine:
         self.n_iter_ = self.t_ = 0
         self.n_outputs_ = y.shape[1]
         self.n_layers_ = len(units)
-        if is_classifier(self):
+        if self._classifies:
             multiclass = self._label_binarizer.y_type_ == "multiclass"
             self.out_activation_ = "softmax" if multiclass else "logistic"
         else:

@@ -9,8 +9,10 @@ import sklearn.neural_network
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
+from sklearn.utils.validation import validate_data
 
 from dnncore.sklearn._base import Engine, if_stochastic, validated
+from dnncore.sklearn._labels import binarizer, decode, encode, is_plain
 from dnncore.sklearn._parameters import CLASSIFIER, REGRESSOR, constraints, constructor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
@@ -66,6 +68,7 @@ class MLPClassifier(Engine, sklearn.neural_network.MLPClassifier):  # type: igno
     """
 
     _theirs = sklearn.neural_network.MLPClassifier
+    _classifies = True
     _extras = CLASSIFIER
     _parameter_constraints = constraints(_theirs, CLASSIFIER)
     __init__ = constructor(_theirs, CLASSIFIER)
@@ -93,6 +96,28 @@ class MLPClassifier(Engine, sklearn.neural_network.MLPClassifier):  # type: igno
             counts = np.bincount(codes, minlength=len(classes))
             factors = len(codes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return factors[codes] if weight is None else weight * factors[codes]
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
+        known: Any = self.__dict__.get("_label_binarizer")
+        defines = not hasattr(self, "classes_") or not (self.warm_start or incremental)
+        if not is_plain(y) or not (defines or known.y_type_ in ("binary", "multiclass")):
+            return super()._validate_input(X, y, incremental, reset=reset)
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, reset=reset,
+            dtype=(np.float64, np.float32),
+        )  # fmt: skip
+        found = np.unique(y)
+        if defines:
+            self._label_binarizer = binarizer(found)
+            self.classes_ = found
+        elif (
+            set(found) != set(self.classes_) if self.warm_start else set(found) - set(self.classes_)
+        ):
+            return super()._validate_input(X, y, incremental, reset=reset)  # raises
+        return X, encode(self.classes_, y)
+
+    def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
+        return decode(self._label_binarizer, self._forward_pass_fast(X, check_input=check_input))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict probabilities.
@@ -189,6 +214,7 @@ class MLPRegressor(Engine, sklearn.neural_network.MLPRegressor):  # type: ignore
     """
 
     _theirs = sklearn.neural_network.MLPRegressor
+    _classifies = False
     _extras = REGRESSOR
     _parameter_constraints = constraints(_theirs, REGRESSOR)
     __init__ = constructor(_theirs, REGRESSOR)

@@ -13,7 +13,6 @@ import joblib
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from dnncore import _kernels, prediction
@@ -73,7 +72,7 @@ def objective_of(estimator: Any, n_outputs: int) -> Objective:
         If its loss does not fit its kind of target.
     """
     loss = estimator.loss
-    if is_classifier(estimator):
+    if estimator._classifies:
         multiclass = estimator.out_activation_ == "softmax"
         name = "softmax_cross_entropy" if multiclass else "binary_cross_entropy"
         if loss == "log_loss":

@@ -87,13 +87,17 @@ def constructor(parent: type, extras: dict[str, Any]) -> Callable[..., None]:
     ]
     signature = inspect.Signature([*known.values(), *added])
 
+    defaults = {name: p.default for name, p in list(signature.parameters.items())[1:]}
+    by_place = [p.name for p in signature.parameters.values() if p.kind is not keyword][1:]
+
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            bound = signature.bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}.__init__() {error}") from None
-        bound.apply_defaults()
-        for name, value in list(bound.arguments.items())[1:]:
+        placed = dict(zip(by_place, args, strict=False))
+        if len(args) > len(by_place) or kwargs.keys() - (defaults.keys() - placed.keys()):
+            try:
+                signature.bind(self, *args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__name__}.__init__() {error}") from None
+        for name, value in {**defaults, **placed, **kwargs}.items():
             setattr(self, name, value)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]

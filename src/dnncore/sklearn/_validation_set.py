@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import train_test_split
 
@@ -29,7 +28,7 @@ def hold_out(estimator: Any, X: Any, y: NDArray[Any], weight: Any) -> tuple[Exam
         If too few rows are held out.
     """
     # Not stratified for several labels a row.
-    stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    stratify = y if estimator._classifies and estimator.n_outputs_ == 1 else None
     arrays = [X, y] if weight is None else [X, y, weight]
     parts = train_test_split(
         *arrays,
@@ -63,12 +62,12 @@ class ValidationSet:
     def __init__(self, estimator: Any, examples: Examples) -> None:
         self.estimator = estimator
         self.X, self.y, self.weight = examples
-        self.multiclass = is_classifier(estimator) and estimator.out_activation_ == "softmax"
+        self.multiclass = estimator._classifies and estimator.out_activation_ == "softmax"
         self.scorer = None
         if estimator.scoring not in (None, "loss"):
             self.scorer = check_scoring(estimator, estimator.scoring)
             self.truth = self.y if self.y.shape[1] > 1 else self.y.ravel()
-            if is_classifier(estimator):
+            if estimator._classifies:
                 self.truth = estimator._label_binarizer.inverse_transform(self.y)
         network = attach(estimator)
         self.data = as_data(self.X, self.y, self.weight, network.dtype, labels=self.multiclass)
@@ -106,7 +105,7 @@ class ValidationSet:
             weights = {} if self.weight is None else {"sample_weight": self.weight}
             return float(self.scorer(plain, self.X, self.truth, **weights))
         out = outputs(estimator, self.X)
-        if not is_classifier(estimator):
+        if not estimator._classifies:
             return self._r2(out)
         if self.multiclass:
             hit = out.argmax(axis=1) == self.codes
