@@ -25,10 +25,11 @@ SCRIPTS = {
     "busy": [],
     "memory": [],
     "functional": [],
+    "sklearn_dropin": ["--workloads", "iris,sparse text,100k x 50"],
 }
 """Scripts in their order, and what their smoke run is limited to."""
 
-CHARTLESS = ("memory", "functional")
+CHARTLESS = ("memory", "functional", "sklearn_dropin")
 
 
 def run(*command: str) -> int:

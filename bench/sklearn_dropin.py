@@ -61,8 +61,7 @@ def fashion(smoke: bool) -> tuple[Any, Any, Any, Any]:
     if smoke:
         rng = np.random.default_rng(0)
         return (*(rng.random((300, 784)), np.arange(300) % 10) * 2,)
-    (X, y), (X_test, y_test) = datasets.load_fashion_mnist()
-    return X.reshape(len(X), -1), y, X_test.reshape(len(X_test), -1), y_test
+    return datasets.load_fashion_mnist()
 
 
 def regression(smoke: bool) -> tuple[Any, Any, Any, Any]:

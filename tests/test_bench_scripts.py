@@ -38,8 +38,8 @@ def smoke(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
         assert content["script"] == script
         assert {"dnncore", "numpy", "scipy", "simd level"} <= content["dnncore"].keys()
     drawn = run("plot.py", str(out))
-    if script == "memory":
-        assert drawn.returncode == 2 and "no chart is made of memory.py" in drawn.stderr
+    if script in ("memory", "sklearn_dropin"):
+        assert drawn.returncode == 2 and f"no chart is made of {script}.py" in drawn.stderr
     else:
         assert drawn.returncode == 0, drawn.stderr
         for line in drawn.stdout.split():
@@ -135,3 +135,12 @@ def test_tables_of_the_readme() -> None:
     assert done.returncode == 0, done.stderr
     assert "| mnist-m " in done.stdout and " 784-512-512-10, 128 |" in done.stdout
     assert "First call" in done.stdout and "Geometric mean" in done.stdout
+
+
+def test_fits_through_scikit_learn(tmp_path: Path) -> None:
+    content = smoke("sklearn_dropin", tmp_path, "--workloads", "iris,sparse text")
+    assert [row["workload"] for row in content["rows"]] == ["iris"] * 6 + ["sparse text"] * 6
+    for row in content["rows"]:
+        assert row["agrees"] and row["ratio"] > 0
+        assert len(row["scores"]["sklearn"]) == len(row["scores"]["dnncore"]) == 2
+    assert content["least_ratio"] <= content["mean_ratio"]

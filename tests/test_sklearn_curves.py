@@ -233,3 +233,15 @@ def test_goes_back_to_the_beginning_if_no_score_is_a_number():
     assert np.isnan(ours.validation_scores_).all() and np.isnan(theirs.validation_scores_).all()
     for mine, other in zip(ours.coefs_, theirs.coefs_, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lbfgs_takes_many_rows_in_parts(weighted):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((5000, 6))
+    y = rng.standard_normal((5000, 2))
+    more = {"sample_weight": rng.uniform(0, 2, 5000)} if weighted and HAS_WEIGHTS else {}
+    theirs, ours = both(
+        "regressor", solver="lbfgs", max_iter=10, random_state=1, hidden_layer_sizes=(8,)
+    )
+    agree(fit(theirs, X, y, **more), fit(ours, X, y, **more))

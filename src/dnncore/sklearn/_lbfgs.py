@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnncore import _custom_loss
+from dnncore._data import take_rows
 from dnncore.losses import Custom
 from dnncore.sklearn._inputs import as_data
 from dnncore.sklearn._model import attach, choose_threads, objective_of
 
 __all__ = ["Problem"]
+
+PART = 2048
+"""Rows at a time: all layers of as many stay in cache."""
 
 
 class Problem:
@@ -29,15 +33,17 @@ class Problem:
     def __init__(self, estimator: Any, X: Any, y: NDArray[Any], weight: Any) -> None:
         self.network = network = attach(estimator)
         self.aim = objective_of(estimator, network.n_out)
-        self.data = as_data(
-            X, y, weight, network.dtype, labels=estimator.out_activation_ == "softmax"
-        )
+        data = as_data(X, y, weight, network.dtype, labels=estimator.out_activation_ == "softmax")
+        self.parts = [data]
+        if data.x.ndim == 2 and data.rows >= 2 * PART and not isinstance(self.aim.loss, Custom):
+            firsts = range(0, data.rows, PART)
+            self.parts = [take_rows(data, slice(first, first + PART)) for first in firsts]
         self.alpha = estimator.alpha
         self.constant = 0.0
         if self.aim.constant is not None:
             self.constant = float(np.average(self.aim.constant(y), weights=weight))
         self.threads = choose_threads(
-            estimator, 3.0 * self.data.rows * network._program.work_per_row
+            estimator, 3.0 * self.parts[0].rows * network._program.work_per_row
         )
         # Weights, then biases: the places of each in the packed vector, in params and in grads.
         self.weights = 0  # numbers in the weights
@@ -61,12 +67,10 @@ class Problem:
             params[theirs] = packed[mine]
         if isinstance(self.aim.loss, Custom):
             total, weight = _custom_loss.loss_gradient(
-                network, self.aim.loss, self.data, grads, self.threads
+                network, self.aim.loss, self.parts[0], grads, self.threads
             )
         else:
-            total, weight = network._program.loss_gradient(
-                self.data, grads, self.threads, self.aim.gradient_factor
-            )
+            total, weight, grads = self._in_parts(grads)
         if weight <= 0:
             raise ValueError("Sample weights must have a positive sum; theirs is zero or less.")
         weights = packed[: self.weights]
@@ -77,3 +81,20 @@ class Problem:
             gradient[mine] = grads[theirs]
         gradient[: self.weights] += self.alpha / weight * weights
         return loss, gradient
+
+    def _in_parts(self, grads: NDArray[Any]) -> tuple[float, float, NDArray[Any]]:
+        """Return sums of weighted loss and of weights, and the gradient of the mean loss."""
+        run, factor = self.network._program.loss_gradient, self.aim.gradient_factor
+        if len(self.parts) == 1:
+            return *run(self.parts[0], grads, self.threads, factor), grads
+        total = weight = 0.0
+        gradient = np.zeros_like(grads)
+        for part in self.parts:
+            found = run(part, grads, self.threads, factor)
+            grads *= found[1]
+            gradient += grads
+            total += found[0]
+            weight += found[1]
+        if weight > 0:
+            gradient /= weight
+        return total, weight, gradient
