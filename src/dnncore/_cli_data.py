@@ -45,16 +45,19 @@ class Rows:
         inputs = self.inputs
         return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
 
-    def labelled(self, name: str) -> tuple[Rows, NDArray[Any]]:
-        """Return the rows that have a target, and that target."""
+    def known(self, name: str) -> NDArray[np.bool_]:
+        """Tell which rows have a target."""
         target = self.target
         if target is None:
             raise ValueError(f"The data hold no target {name!r}.")
         if target.ndim == 1:
-            missing = is_missing(target, name)
-        else:
-            missing = np.isnan(target.astype(np.float64).sum(axis=1))
-        there = ~missing
+            return ~is_missing(target, name)
+        return np.asarray(~np.isnan(target.astype(np.float64).sum(axis=1)))
+
+    def labelled(self, name: str) -> tuple[Rows, NDArray[Any]]:
+        """Return the rows that have a target, and that target."""
+        there, target = self.known(name), self.target
+        assert target is not None
         if there.all():
             return self, target
         if not there.any():

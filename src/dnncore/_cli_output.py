@@ -53,6 +53,8 @@ def check_output(path: str, option: str, *inputs: str) -> None:
             raise ValueError(f"{option} {path} would overwrite {other}; give another name.")
     if option == "--plot" and target.suffix.lower() not in _PICTURES:
         raise ValueError(f"--plot must end in {', '.join(_PICTURES)}; got {path}.")
+    if option == "--report" and target.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--report must end in .html; got {path}.")
 
 
 def save_bytes(path: str, content: bytes) -> None:

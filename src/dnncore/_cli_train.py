@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dnncore._cli_data import Data, Rows, load_data, read_target
 from dnncore._cli_model import HeldOut, Model, encode, fingerprint
-from dnncore._cli_output import check_output, save_picture
+from dnncore._cli_output import check_output, save_bytes, save_picture
 from dnncore._cli_report import (
     EpochLines,
     describe_columns,
@@ -25,8 +25,9 @@ from dnncore._cli_report import (
     note,
     say,
 )
+from dnncore._report import Part, Run, make_page
 from dnncore._validation import check_int, check_real
-from dnncore.callbacks import Callback, ProgressBar
+from dnncore.callbacks import Callback, LayerStatistics, ProgressBar
 from dnncore.exceptions import DivergenceError
 from dnncore.history import History
 from dnncore.layers import Dense, Dropout, Layer
@@ -39,17 +40,10 @@ from dnncore.tables import TableEncoder, infer_task
 __all__ = ["run"]
 
 _MANY_ROWS = 10_000  # from here on larger batches and fewer epochs are the default
+_WATCHED = 500  # rows on which the layers are looked at for the report
 # Of 0, 0.1, 0.3, 1 and 3 the best over the sets that come with scikit-learn, Fashion-MNIST and
 # Friedman's function; dropout added nothing to it, and pulls predicted numbers to their mean.
 _WEIGHT_DECAY = {"classification": 0.3, "regression": 1.0}
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Encoded inputs, and labels or values as :func:`read_target` returns them."""
-
-    X: NDArray[Any]
-    y: NDArray[Any]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
     picture = _picture_path(args)
     if picture is not None:
         check_output(picture, "--plot", args.data, args.out)
+    if args.report is not None:
+        check_output(args.report, "--report", args.data, args.out, *filter(None, [picture]))
 
     data = load_data(args.data, directory=args.directory, target=args.target, drop=args.drop)
     model, train, test = _prepare(data, args, hidden)
@@ -70,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
     many = len(train.X) >= _MANY_ROWS
     batch_size = min(args.batch_size or (128 if many else 32), len(train.X))
     epochs = args.epochs or (20 if many else 40)
+    unused = len(data.rows) - len(train) - (len(test) if data.test is None else 0)
     if not args.quiet:
-        unused = len(data.rows) - len(train.X) - (len(test.X) if data.test is None else 0)
         say(
             f"data: {data.name}, {len(train.X)} rows to train on, {len(test.X)} to test with"
             + f", {unused} without target left out" * (unused > 0)
@@ -88,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
     if not args.quiet:
         progress = ProgressBar() if is_terminal() else EpochLines()
     began = time.perf_counter()
-    history = _train(model, train, test, optimizer, epochs, batch_size, progress)
+    watch = _watch(model, train) if args.report is not None else None
+    called = [progress] if watch is None else [progress, watch]
+    history = _train(model, train, test, optimizer, epochs, batch_size, called)
     seconds = time.perf_counter() - began
 
     predicted = model.predict(test.X)
@@ -96,8 +94,16 @@ def run(args: argparse.Namespace) -> None:
     model.save(args.out)
     if picture is not None:
         save_picture(picture, history, model, test.y, predicted)
+    if watch is not None:
+        run = Run(
+            data.name, _table(data.rows), None if data.test is None else _table(data.test), model,
+            train, test, history, watch, _settings(args, optimizer, epochs, batch_size), unused,
+            seconds,
+        )  # fmt: skip
+        save_bytes(args.report, make_page(run).encode())
     if not args.quiet:
         also = "" if picture is None else f", picture in {picture}"
+        also += "" if watch is None else f", report in {args.report}"
         say(f"trained in {seconds:.1f} s; model in {args.out}{also}")
 
 
@@ -149,29 +155,29 @@ def _picture_path(args: argparse.Namespace) -> str | None:
 # ---------------------------------------------------------------------- data and network
 
 
-def _prepare(
-    data: Data, args: argparse.Namespace, hidden: list[Layer]
-) -> tuple[Model, _Part, _Part]:
+def _prepare(data: Data, args: argparse.Namespace, hidden: list[Layer]) -> tuple[Model, Part, Part]:
     """Split and encode the data, learning from the rows to train on only."""
     name = data.target
     rows, target = data.rows.labelled(name)
     task = infer_task(target) if args.task == "auto" else args.task
     y = read_target(target, name, task)
     _check_target(y, name)
+    at = np.flatnonzero(data.rows.known(name))
     if data.test is None:
         held = HeldOut(len(y), 0, args.test_fraction, args.seed)
         rest, kept = held.split(y)
         encoder = _fit_encoder(rows, rest)
         X = encode(encoder, rows)
         held = replace(held, fingerprint=fingerprint(X, y))
-        train, test = _Part(X[rest], y[rest]), _Part(X[kept], y[kept])
+        train, test = Part(X[rest], y[rest], at[rest]), Part(X[kept], y[kept], at[kept])
         model = Model(_build(train, task, hidden, args.seed), name, encoder, held_out=held)
     else:
         encoder = _fit_encoder(rows, slice(None))
-        train = _Part(encode(encoder, rows), y)
+        train = Part(encode(encoder, rows), y, at)
         new, target = data.test.labelled(name)
         classes = y if task == "classification" else None
-        test = _Part(encode(encoder, new), read_target(target, name, task, classes))
+        labels = read_target(target, name, task, classes)
+        test = Part(encode(encoder, new), labels, np.flatnonzero(data.test.known(name)))
         model = Model(_build(train, task, hidden, args.seed), name, encoder)
     if task == "regression":
         model.scaler = Standardizer().fit(train.y)
@@ -187,7 +193,7 @@ def _fit_encoder(rows: Rows, chosen: NDArray[Any] | slice) -> TableEncoder | Non
     return TableEncoder().fit({name: values[chosen] for name, values in rows.inputs.items()})
 
 
-def _build(train: _Part, task: str, hidden: list[Layer], seed: int) -> Network:
+def _build(train: Part, task: str, hidden: list[Layer], seed: int) -> Network:
     if task == "regression":
         layers = [*hidden, Dense(train.y.shape[1])]
         return Network(train.X.shape[1], layers, loss="mse", seed=seed)
@@ -222,12 +228,12 @@ class _Rename(Callback):
 
 def _train(
     model: Model,
-    train: _Part,
-    test: _Part,
+    train: Part,
+    test: Part,
     optimizer: Optimizer,
     epochs: int,
     batch_size: int,
-    progress: Callback,
+    callbacks: list[Callback],
 ) -> History:
     """Train with a learning rate that falls to 0 along half a cosine, watching the test part.
 
@@ -244,7 +250,7 @@ def _train(
             batch_size=batch_size,
             optimizer=replace(optimizer, learning_rate=PerEpoch(Cosine(rate))),
             validation_data=None if watched is None else (watched.X, watched.y),
-            callbacks=[_Rename(), progress],
+            callbacks=[_Rename(), *callbacks],
             verbose=False,
         )
     except DivergenceError as error:
@@ -256,9 +262,39 @@ def _train(
         ) from error
 
 
-def _known(model: Model, train: _Part, test: _Part) -> _Part | None:
+def _watch(model: Model, train: Part) -> LayerStatistics:
+    """Return what watches the layers, on rows from all over the training part."""
+    some = np.linspace(0, len(train) - 1, min(len(train), _WATCHED)).astype(int)
+    y = train.y[some]
+    if model.scaler is not None:
+        y = model.scaler.transform(y)
+    return LayerStatistics(train.X[some], y)
+
+
+def _table(rows: Rows) -> dict[str, NDArray[Any]] | None:
+    return rows.inputs if isinstance(rows.inputs, dict) else None
+
+
+def _settings(
+    args: argparse.Namespace, optimizer: Optimizer, epochs: int, batch_size: int
+) -> dict[str, str]:
+    found = {"optimizer": args.optimizer}
+    found["learning rate"] = f"{optimizer.value('learning_rate'):g}, falling to 0 along a cosine"
+    if isinstance(optimizer, AdamW):
+        found["weight decay"] = f"{optimizer.value('weight_decay'):g}"
+    return found | {
+        "epochs": str(epochs),
+        "rows a step": str(batch_size),
+        "seed": str(args.seed),
+        "model file": Path(args.out).name,
+    }
+
+
+def _known(model: Model, train: Part, test: Part) -> Part | None:
     """Return what of the test part the network can score: values scaled, labels it knows."""
     if model.scaler is not None:
-        return _Part(test.X, model.scaler.transform(test.y))
+        return Part(test.X, model.scaler.transform(test.y), test.numbers)
     known = np.isin(test.y, train.y)
-    return _Part(test.X[known], test.y[known].astype(train.y.dtype)) if known.any() else None
+    if not known.any():
+        return None
+    return Part(test.X[known], test.y[known].astype(train.y.dtype), test.numbers[known])

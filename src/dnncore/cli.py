@@ -127,6 +127,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="the model to write (default: model.safetensors)")
     add("--plot", metavar="FILE",
         help="the picture to write, .png, .svg or .pdf (default: named as the model)")
+    add("--report", metavar="FILE",
+        help="also write an .html page about data, training, scores and the worst errors")
     add("--no-plot", action="store_true", help="draw no picture")
     add("--quiet", action="store_true", help="print the score only")
     # fmt: on
