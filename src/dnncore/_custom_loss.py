@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "loss_gradient", "run"]
 
+_PART_SHIFT = 40  # as the engine numbers the mini-batches of a step
+
 
 def run(
     network: Network,
@@ -33,6 +35,7 @@ def run(
     s1: NDArray[Any] | None,
     s2: NDArray[Any] | None,
     threads: int,
+    part_rows: int = 0,
 ) -> None:
     """Train as ``Program.run`` does, calling the loss for each batch."""
     program, grads = network._program, network.grads
@@ -43,21 +46,52 @@ def run(
         stop = min(position.start + batch_size, data.rows)
         rows = slice(position.start, stop)
         batch = take_rows(data, rows if order is None else order[rows])
-        out = program.forward(batch.x, position.step, threads)
-        value, gradient = loss.value_and_gradient(batch, out)
-        if not (math.isfinite(value) and _kernels.all_finite(gradient)):
+        weight = _weight(batch)
+        total = _gradient(network, loss, batch, position.step, part_rows, threads, weight)
+        if total is None:
             position.finite = False
             return
-        program.backward(gradient, grads, position.step, threads)
         row = table[min(made, len(table) - 1)][np.newaxis]
         program.step(grads, position, (kernel, row), s1, s2)
-        weight = _weight(batch)
-        position.loss_sum += weight * value
+        position.loss_sum += total
         position.weight_sum += weight
         position.start = stop
         made += 1
         if made in (max_steps, len(table) if len(table) > 1 else 0) or time.perf_counter() > end:
             return
+
+
+def _gradient(
+    network: Network,
+    loss: Custom,
+    batch: Data,
+    step: int,
+    part_rows: int,
+    threads: int,
+    weight: float,
+) -> float | None:
+    """Fill the network's gradients; return the loss times the weight, None if not finite."""
+    program, grads = network._program, network.grads
+    size, total, added = part_rows or batch.rows, 0.0, None
+    for number, first in enumerate(range(0, batch.rows, size)):
+        part = batch
+        if part_rows:
+            part = take_rows(batch, slice(first, min(first + size, batch.rows)))
+        key = step + (number << _PART_SHIFT)
+        out = program.forward(part.x, key, threads)
+        value, gradient = loss.value_and_gradient(part, out)
+        if not (math.isfinite(value) and _kernels.all_finite(gradient)):
+            return None
+        share = _weight(part)
+        total += share * value
+        if part is not batch:
+            gradient = gradient * network.dtype.type(share / weight)
+        program.backward(gradient, grads, key, threads)
+        if size < batch.rows:
+            added = grads.copy() if added is None else added + grads
+    if added is not None:
+        grads[...] = added
+    return total
 
 
 def loss_gradient(

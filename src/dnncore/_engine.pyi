@@ -9,7 +9,7 @@ CLOCK_CELLS: Final[tuple[str, ...]]
 CLOCK_PARTS: Final[tuple[str, ...]]
 
 Settings = tuple[int, NDArray[np.float64]]
-"""Id of an optimizer, and rows of ``(lr, l2, decay, beta1, beta2, eps)``."""
+"""Id of an optimizer, and rows of ``(lr, l2, decay, beta1, beta2, eps, clip_value, clip_norm)``."""
 
 class DenseFields(TypedDict):
     kind: Literal["dense"]
@@ -19,6 +19,10 @@ class DenseFields(TypedDict):
     trainable: bool
     weight: int
     bias: int
+    l1: float
+    l2: float
+    learning_rate_factor: float
+    max_norm: float
 
 class DropoutFields(TypedDict):
     kind: Literal["dropout"]
@@ -95,6 +99,22 @@ class Clock:
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
 
 @final
+class Average:
+    @property
+    def params(self) -> NDArray[Any]: ...
+    @property
+    def count(self) -> int: ...
+    def __init__(
+        self,
+        params: NDArray[Any],
+        decay: float,
+        warmup: bool,
+        count: int,
+        start: int,
+        every: int,
+    ) -> None: ...
+
+@final
 class Program:
     clock: Clock | None
     @property
@@ -125,6 +145,8 @@ class Program:
         s2: NDArray[Any] | None,
         threads: int,
         objective: tuple[float, float, float] | None = None,
+        part_rows: int = 0,
+        average: Average | None = None,
     ) -> None: ...
     def loss_gradient(
         self, data: Data, grads: NDArray[Any], threads: int, gradient_factor: float = 1.0
@@ -140,6 +162,7 @@ class Program:
         optimizer: Settings,
         s1: NDArray[Any] | None,
         s2: NDArray[Any] | None,
+        average: Average | None = None,
     ) -> None: ...
     def infer(
         self, x: NDArray[Any], link: int, out: NDArray[Any], threads: int

@@ -9,6 +9,8 @@ and the gradient of the loss by that output (``delta``). A training step has two
 2. weights: each layer's weights are cut into tiles of rows; a tile's gradient is summed over the
    whole batch and its parameters are updated at once, while both are in cache.
 
+What else a step may have to do, and when, is in ``_engine_update.pxi``.
+
 Tiles are cut by shape, never by the number of threads, and within a phase they touch disjoint
 memory: whoever computes a tile, in whatever order, the result has the same bits.
 
@@ -26,7 +28,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from libc.math cimport isfinite
+from libc.math cimport isfinite, sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -87,6 +89,7 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
 include "_engine_clock.pxi"
 include "_engine_tiles.pxi"
 include "_engine_phases.pxi"
+include "_engine_update.pxi"
 
 MAX_THREADS = 64 if TEAM else 1
 
@@ -331,6 +334,7 @@ cdef class Program:
     cdef Workspace training_space
     cdef Workspace few_space           # used only while the GIL is held
     cdef Py_ssize_t forward_rows_kept  # rows of the last `forward`, for `backward`
+    cdef object whole, squares         # of steps that need the whole gradient
     cdef bint busy
     cdef public Clock clock            # told where the time of training goes, or None
 
@@ -344,6 +348,7 @@ cdef class Program:
         self.dtype = params.dtype
         self.seed = seed
         net.w = address(params)
+        net.n_params = params.size
         net.table = kernel_table(params.itemsize)
         net.loss, net.n_loss_parameters = loss, len(loss_parameters)
         net.n_slots, net.n_operations = len(widths), len(operations)
@@ -370,6 +375,11 @@ cdef class Program:
                 op.kind = DENSE
                 op.activation = fields["activation"]
                 op.trainable = fields["trainable"]
+                op.l1, op.l2 = fields["l1"], fields["l2"]
+                op.rate_factor = fields["learning_rate_factor"]
+                op.special = op.l1 != 0 or op.l2 != 0 or op.rate_factor != 1
+                if op.trainable:
+                    op.max_norm = fields["max_norm"]
                 op.weight, op.bias = fields["weight"], fields["bias"]
                 op.tile = weight_tile_rows(op.n_in, op.n_out)
                 net.keeps_pre[op.target] = needs_input(op.activation)
@@ -403,6 +413,7 @@ cdef class Program:
                     net.weight_tiles[net.n_weight_tiles].first = first
                     net.n_weight_tiles += 1
                     first += op.tile
+        cut_columns(net)
 
     def __dealloc__(self):
         free(self.net.operations)
@@ -410,6 +421,7 @@ cdef class Program:
         free(self.net.keeps_pre)
         free(self.net.loss_parameters)
         free(self.net.weight_tiles)
+        free(self.net.column_tiles)
 
     cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint sparse=False):
         """The training workspace, for one caller at a time; set `busy` False when done."""
@@ -433,7 +445,8 @@ cdef class Program:
         return space
 
     def run(self, Data data, order, Position position, Py_ssize_t batch_size, double seconds,
-            long long max_steps, tuple optimizer, s1, s2, int threads, tuple objective=None):
+            long long max_steps, tuple optimizer, s1, s2, int threads, tuple objective=None,
+            Py_ssize_t part_rows=0, Average average=None):
         """Train on mini-batches until the epoch, the time or the number of steps is over.
 
         Parameters
@@ -450,8 +463,9 @@ cdef class Program:
             Stop after the step that ends later than this.
         max_steps : int
             Stop after as many steps; 0 sets no limit.
-        optimizer : tuple of int and ndarray of shape (steps, 6)
-            Id, and ``(lr, l2, decay, beta1, beta2, eps)`` of each step: at most as many are made.
+        optimizer : tuple of int and ndarray of shape (steps, 8)
+            Id, and ``(lr, l2, decay, beta1, beta2, eps, clip_value, clip_norm)`` of each step: at
+            most as many are made.
             A single row is good for any number of steps.
         s1, s2 : ndarray or None
             Moments, laid out as the parameters.
@@ -463,6 +477,10 @@ cdef class Program:
             that its gradient by the outputs is ``gradient_factor`` times the loss's. It is
             averaged over the rows, whatever their weights. Steps go on when it is not finite,
             and Adam adds eps before its bias correction.
+        part_rows : int
+            If not 0, a step's gradient is added up over mini-batches of so many rows.
+        average : Average, optional
+            What keeps an average of the parameters.
         """
         cdef Training t
         cdef Objective aim
@@ -494,7 +512,18 @@ cdef class Program:
                 t.max_step = t.step + settings.shape[0]
         t.loss_sum, t.weight_total = position.loss_sum, position.weight_sum
         t.finite = True
-        cdef Workspace space = self._enter(min(batch_size, t.n), threads, t.is_sparse)
+        if average is not None:
+            t.average = &average.c
+        if part_rows > 0 and part_rows < min(batch_size, t.n):
+            t.part_rows = part_rows
+        if t.part_rows > 0 or np.any(optimizer[1][:, SETTINGS - 1] > 0):
+            self._make_squares()
+            if self.whole is None:
+                self.whole = np.zeros_like(self.params)
+            t.whole, t.squares = address(self.whole), <double*>address(self.squares)
+        t.has_late = t.whole != NULL or t.average != NULL or self.net.n_column_tiles > 0
+        cdef Workspace space = self._enter(
+            t.part_rows if t.part_rows > 0 else min(batch_size, t.n), threads, t.is_sparse)
         self.forward_rows_kept = 0
         t.net, t.space = &self.net, &space.space
         space.space.tile_squares = (
@@ -510,6 +539,10 @@ cdef class Program:
         position.loss_sum, position.weight_sum = t.loss_sum, t.weight_total
         position.finite = t.finite
         self.busy = False
+
+    cdef _make_squares(self):
+        if self.squares is None:
+            self.squares = np.zeros(max(self.net.n_weight_tiles, 1))
 
     def loss_gradient(self, Data data, grads, int threads, double gradient_factor=1.0):
         """Loss over all rows, and its gradient by the parameters.
@@ -633,38 +666,25 @@ cdef class Program:
                rows * width * self.net.table.itemsize)
         return out
 
-    def step(self, grads, Position position, tuple optimizer, s1, s2):
-        """One update of all parameters from `grads`."""
+    def step(self, grads, Position position, tuple optimizer, s1, s2, Average average=None):
+        """One update of all parameters from `grads`; see `run`."""
         cdef const char* g = address(grads)
         cdef char* m1 = address(s1)
         cdef char* m2 = address(s2)
-        cdef OptimizerSettings h, plain
-        h.eps_hat = False
-        cdef const Operation* op
-        cdef const KernelTable* table = self.net.table
-        cdef Py_ssize_t at
-        cdef int i, part, kind = optimizer[0]
+        cdef OptimizerSettings h
+        cdef Averaging* kept = &average.c if average is not None else NULL
+        cdef int kind = optimizer[0]
         cdef uint64_t mode
         cdef const double[:, ::1] settings = optimizer[1]
+        memset(&h, 0, sizeof(OptimizerSettings))
         take_settings(&h, &settings[0, 0])
+        self._make_squares()
+        cdef double* squares = <double*>address(self.squares)
         position.step += 1
-        table.optimizer_terms(kind, position.step, &h)
-        plain = undecayed(&h)
+        self.net.table.optimizer_terms(kind, position.step, &h)
         with nogil:
             mode = flush_denormals()
-            for i in range(self.net.n_operations):
-                op = &self.net.operations[i]
-                if op.kind != DENSE or not op.trainable:
-                    continue
-                for part in range(2):
-                    if part == 1 and op.bias < 0:
-                        break
-                    at = (op.weight if part == 0 else op.bias) * table.itemsize
-                    table.optimizer(
-                        kind, op.n_in * op.n_out if part == 0 else op.n_out,
-                        self.net.w + at, g + at,
-                        m1 + at if m1 != NULL else NULL, m2 + at if m2 != NULL else NULL,
-                        &h if part == 0 else &plain)
+            update_all(&self.net, g, squares, kind, m1, m2, &h, kept, position.step)
             restore_denormals(mode)
 
     def infer(self, x, int link, out, int threads):

@@ -6,7 +6,7 @@
 cdef double CLOCK_WORK = 2e5    # multiply-adds between two looks at the clock
 
 cdef enum:
-    SETTINGS = 6                # numbers in a row of a schedule
+    SETTINGS = 8                # numbers in a row of a schedule
 
 cdef struct Objective:
     # Of a batch with weights of sum s: loss_factor x mean loss + penalty / (2 s) x sum W^2.
@@ -32,6 +32,16 @@ cdef struct Training:
     SparseRows sparse                # the batch's rows, if `is_sparse`
     bint is_sparse
     bint in_weights                  # the phase: rows first, then weights
+    # Beside the plain update (_engine_update.pxi)
+    bint has_late                    # whether any of it is asked for
+    int late                         # the phase after the weights
+    char* whole                      # the whole gradient, if it is needed before the update
+    double* squares                  # of its tiles
+    Averaging* average
+    Py_ssize_t part_rows             # rows of a mini-batch, if several make up a step, else 0
+    Py_ssize_t part, left            # number of the mini-batch; rows after it in the step
+    Py_ssize_t step_start
+    double loss_before
     const char* input                # the batch's rows, gathered or where they lie
     Py_ssize_t tile                  # rows in a tile
     Py_ssize_t n_tiles
@@ -44,7 +54,6 @@ cdef struct Training:
 
 cdef uint64_t begin_batch(Training* t) noexcept nogil:
     """Prepare the step that starts at batch.start; returns its number of row tiles."""
-    cdef Py_ssize_t size = t.net.table.itemsize
     t.batch.rows = min(t.batch_size, t.n - t.batch.start)
     t.batch.key = stream_key(t.seed, 1, <unsigned long long>t.step)
     t.batch_weight = weight_sum(t.net, &t.batch)
@@ -54,6 +63,14 @@ cdef uint64_t begin_batch(Training* t) noexcept nogil:
     if t.objective != NULL:
         t.settings.l2 = t.objective.penalty * t.batch.scale
         t.batch.scale *= t.objective.gradient_factor
+    if t.part_rows > 0:
+        begin_parts(t)
+    return begin_rows(t)
+
+
+cdef uint64_t begin_rows(Training* t) noexcept nogil:
+    """Prepare the phase of the batch's rows."""
+    cdef Py_ssize_t size = t.net.table.itemsize
     if t.is_sparse:
         t.sparse = sparse_rows(&t.batch)
     t.input = t.space.slots[0].value
@@ -68,7 +85,13 @@ cdef uint64_t begin_batch(Training* t) noexcept nogil:
 cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Training* t = <Training*>job
     cdef Py_ssize_t first, rows
+    if t.late != NOT_LATE:
+        late_tile(t, <Py_ssize_t>tile)
+        return
     if t.in_weights:
+        if t.whole != NULL:
+            gradient_tile(t, worker, <Py_ssize_t>tile)
+            return
         weight_rows(t.net, t.space, t.input, &t.sparse if t.is_sparse else NULL, t.batch.rows,
                     tile, t.grads, t.optimizer, t.s1, t.s2,
                     &t.settings if t.grads == NULL else NULL, worker)
@@ -88,6 +111,7 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
 cdef uint64_t training_next(void* job) noexcept nogil:
     cdef Training* t = <Training*>job
     cdef double loss = 0, squares = 0
+    cdef uint64_t tiles
     cdef Py_ssize_t i
     if not t.in_weights:
         for i in range(t.n_tiles):
@@ -95,6 +119,8 @@ cdef uint64_t training_next(void* job) noexcept nogil:
         if not isfinite(loss):
             t.finite = False
             if t.objective == NULL:
+                if t.part_rows > 0:  # the step was not made
+                    t.batch.start, t.loss_sum = t.step_start, t.loss_before
                 return 0
         if t.objective != NULL:
             if t.batch_weight > 0:
@@ -102,12 +128,18 @@ cdef uint64_t training_next(void* job) noexcept nogil:
             t.weight_total += t.batch.rows
         else:
             t.loss_sum += loss
-            t.weight_total += t.batch_weight
-        t.step += 1
-        t.net.table.optimizer_terms(t.optimizer, t.step, &t.settings)
+            if t.left == 0:
+                t.weight_total += t.batch_weight
+        if t.left == 0:
+            t.step += 1
+            t.net.table.optimizer_terms(t.optimizer, t.step, &t.settings)
         t.in_weights = True
         if t.net.n_weight_tiles > 0:
             return <uint64_t>t.net.n_weight_tiles
+    if t.has_late:
+        tiles = next_late(t)
+        if tiles > 0:
+            return tiles
     if t.space.tile_squares != NULL and t.grads == NULL and t.batch_weight > 0:
         for i in range(t.net.n_weight_tiles):
             squares += t.space.tile_squares[i]
@@ -136,6 +168,7 @@ cdef inline SparseRows sparse_rows(const Batch* batch) noexcept nogil:
 cdef inline void take_settings(OptimizerSettings* h, const double* values) noexcept nogil:
     h.lr, h.l2, h.decay = values[0], values[1], values[2]
     h.beta1, h.beta2, h.eps = values[3], values[4], values[5]
+    h.clip_value, h.clip_norm, h.gradient_scale = values[6], values[7], 1
 
 
 cdef struct Pass:

@@ -17,6 +17,10 @@ cdef struct Operation:
     Py_ssize_t n_in, n_out
     Py_ssize_t weight, bias    # places in the parameter buffer, in elements; bias -1: none
     Py_ssize_t tile            # weight rows in a tile
+    bint special               # the next four are not 0, 0, 1 and 0
+    double l1, l2              # penalties on the weights
+    double rate_factor         # of the learning rate
+    double max_norm            # of each unit's weights; 0: no limit
     double rate                # DROPOUT
     unsigned long long stream
 
@@ -33,6 +37,9 @@ cdef struct Net:
     bint* keeps_pre            # slots whose activation's derivative needs its input
     WeightTile* weight_tiles
     Py_ssize_t n_weight_tiles
+    ColumnTile* column_tiles
+    Py_ssize_t n_column_tiles
+    Py_ssize_t n_params
     Py_ssize_t gradient_elements   # scratch for a weight tile's gradient
     Py_ssize_t work_per_row        # multiply-adds of one forward pass
     char* w                        # the parameter buffer
@@ -287,7 +294,6 @@ cdef void weight_rows(
     cdef char* own = space.gradient + worker * net.gradient_elements * size
     cdef char* g = grads + at if grads != NULL else own
     cdef char* g_bias
-    cdef OptimizerSettings plain
     cdef Product p
     begin(space.clock, worker, cell_of(tile.operation, PART_DW))
     p.bias = NULL
@@ -315,9 +321,8 @@ cdef void weight_rows(
         matmul(net.table, &p)
     if settings != NULL:
         begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
-        net.table.optimizer(
-            optimizer, rows * op.n_out, net.w + at, g,
-            s1 + at if s1 != NULL else NULL, s2 + at if s2 != NULL else NULL, settings)
+        update_run(net, op, False, op.weight + first * op.n_out, rows * op.n_out, g, optimizer,
+                   s1, s2, settings)
     if first > 0 or op.bias < 0:
         return
     at = op.bias * size
@@ -325,11 +330,8 @@ cdef void weight_rows(
     begin(space.clock, worker, cell_of(tile.operation, PART_DW))
     net.table.column_sums(batch_rows, op.n_out, delta, op.n_out, g_bias)
     if settings != NULL:
-        plain = undecayed(settings)
         begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
-        net.table.optimizer(
-            optimizer, op.n_out, net.w + at, g_bias,
-            s1 + at if s1 != NULL else NULL, s2 + at if s2 != NULL else NULL, &plain)
+        update_run(net, op, True, op.bias, op.n_out, g_bias, optimizer, s1, s2, settings)
 
 
 cdef inline OptimizerSettings undecayed(const OptimizerSettings* settings) noexcept nogil:

@@ -32,6 +32,8 @@ _RANGES: dict[str, tuple[bool, float | None]] = {  # name: (greater than 0, less
     "beta1": (False, 1.0),
     "beta2": (False, 1.0),
     "eps": (True, None),
+    "clip_norm": (True, None),
+    "clip_value": (True, None),
 }
 TABLE_STEPS = 2048
 """Steps for which schedules are evaluated at once."""
@@ -49,6 +51,13 @@ class Optimizer:
         Step size.
     l2 : float or Schedule
         Adds ``l2 * W`` to the gradient of the weights; biases are never decayed.
+    clip_norm : float or Schedule, optional
+        If the Euclidean norm of the whole gradient, over all trainable parameters, is greater,
+        the gradient is scaled down to it (Pascanu et al. 2013, "On the difficulty of training
+        recurrent neural networks").
+    clip_value : float or Schedule, optional
+        Limits each number of the gradient to ``[-clip_value, clip_value]``. Either clips the
+        gradient of the loss, before ``l2`` and the layers' penalties are added.
 
     Raises
     ------
@@ -65,6 +74,8 @@ class Optimizer:
 
     learning_rate: Hyper = 1e-3
     l2: Hyper = field(default=0.0, kw_only=True)
+    clip_norm: Hyper | None = field(default=None, kw_only=True)
+    clip_value: Hyper | None = field(default=None, kw_only=True)
 
     _slots: ClassVar[tuple[str, str, str, str]] = ("", "", "", "")
     """Fields that the kernel takes as decay, beta1, beta2 and eps."""
@@ -72,11 +83,15 @@ class Optimizer:
     def __post_init__(self) -> None:
         for name in self._hyper():
             value = getattr(self, name)
+            if value is None and name.startswith("clip"):
+                continue
             if isinstance(value, Schedule) or callable(value):
                 value = as_schedule(value)
             else:
                 value = _check(value, name)
             object.__setattr__(self, name, value)  # a float or Schedule; frozen for everyone else
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("Give clip_norm or clip_value, not both.")
 
     def _hyper(self) -> list[str]:
         return [f.name for f in fields(self) if f.name in _RANGES]
@@ -113,8 +128,9 @@ class Optimizer:
         -------
         id : int
             Id of the kernel.
-        table : ndarray of shape (rows, 6)
-            ``lr, l2, decay, beta1, beta2, eps``: one row if all are constant, else one a step.
+        table : ndarray of shape (rows, 8)
+            ``lr, l2, decay, beta1, beta2, eps, clip_value, clip_norm``, where 0 does not clip:
+            one row if all are constant, else one a step.
 
         Raises
         ------
@@ -134,10 +150,10 @@ class Optimizer:
         return table
 
     def _table(self, step: int, steps: int) -> NDArray[np.float64]:
-        names = ("learning_rate", "l2", *self._slots)
+        names = ("learning_rate", "l2", *self._slots, "clip_value", "clip_norm")
         table = np.zeros((steps, len(names)))
         for column, name in enumerate(names):
-            if name:
+            if name and getattr(self, name) is not None:
                 table[:, column] = self._values(name, step, steps)
         return table
 

@@ -21,6 +21,7 @@ __all__ = ["check_terms", "take_over"]
 _WORDS = {
     "data": "",
     "batch_size": "batch_size",
+    "part_rows": "accumulate",
     "shuffle": "shuffle",
     "optimizer": "the optimizer",
 }

@@ -79,6 +79,10 @@ ctypedef struct OptimizerSettings:
     double beta2
     double eps
     bint eps_hat         # Adam: eps is added to sqrt(v) before its correction
+    # For `_engine` only: limits of the gradient (0: none), and what its norm makes its factor
+    double clip_value
+    double clip_norm
+    double gradient_scale
     # What Adam and its kin derive from these and the number of the step: `optimizer_terms`
     double step_scale    # factor of the first moment
     double slope_scale   # Nadam: factor of the gradient
@@ -144,6 +148,16 @@ ctypedef struct KernelTable:
         const void* x, void* out) noexcept nogil
     int (*all_finite)(Py_ssize_t n, const void* x) noexcept nogil
     double (*sum_squares)(Py_ssize_t n, const void* x) noexcept nogil
+    # Around an optimizer's step; see `_tiers/updates.pxi`.
+    void (*accumulate)(Py_ssize_t n, void* x, const void* y) noexcept nogil
+    void (*shape_gradient)(
+        Py_ssize_t n, const void* g, const void* w, double scale, double limit, double l1,
+        void* out) noexcept nogil
+    void (*move_towards)(
+        Py_ssize_t n, void* average, const void* w, double amount) noexcept nogil
+    void (*limit_columns)(
+        Py_ssize_t rows, Py_ssize_t columns, void* w, Py_ssize_t w_row,
+        double limit) noexcept nogil
     # Products with a sparse matrix, given by rows; see `_tiers/sparse.pxi`.
     void (*sparse_forward)(
         const SparseRows* x, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t columns,

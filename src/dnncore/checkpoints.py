@@ -255,6 +255,7 @@ _RUN: dict[str, type | tuple[type, ...]] = {
     "callbacks": list,
     "data": list,
     "batch_size": int,
+    "part_rows": int,
     "shuffle": bool,
     "optimizer": str,
 }

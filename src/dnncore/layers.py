@@ -53,6 +53,16 @@ class Dense(Layer):
         Whether there is a bias; it starts at zero.
     trainable : bool
         False freezes the layer.
+    l1, l2 : float
+        Penalties ``l1 * sum(abs(W)) + l2 / 2 * sum(W**2)`` on this layer's weights. They act
+        through the gradient, beside the optimizer's own ``l2`` and after any clipping; the
+        reported loss is without them.
+    learning_rate_factor : float
+        Factor on the optimizer's learning rate for weights and bias, greater than 0.
+    max_norm : float, optional
+        Limit of the Euclidean norm of each unit's incoming weights, a column of W: longer ones
+        are scaled back after each update (Srivastava et al. 2014, "Dropout: a simple way to
+        prevent neural networks from overfitting").
 
     Raises
     ------
@@ -65,6 +75,10 @@ class Dense(Layer):
     weight_initializer: str | Initializer | None = field(default=None, kw_only=True)
     use_bias: bool = field(default=True, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
+    l1: float = field(default=0.0, kw_only=True)
+    l2: float = field(default=0.0, kw_only=True)
+    learning_rate_factor: float = field(default=1.0, kw_only=True)
+    max_norm: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self._set("units", check_int(self.units, "units"))
@@ -73,6 +87,20 @@ class Dense(Layer):
             check_choice(self.weight_initializer, "weight_initializer", INITIALIZERS)
         self._set("use_bias", check_bool(self.use_bias, "use_bias"))
         self._set("trainable", check_bool(self.trainable, "trainable"))
+        for name in ("l1", "l2"):
+            self._set(name, check_real(getattr(self, name), name, minimum=0.0))
+        if self.learning_rate_factor == 0:
+            raise ValueError(
+                "learning_rate_factor must be greater than 0; to freeze the layer set "
+                "trainable=False."
+            )
+        factor = check_real(
+            self.learning_rate_factor, "learning_rate_factor", minimum=0.0, exclusive=True
+        )
+        self._set("learning_rate_factor", factor)
+        if self.max_norm is not None:
+            limit = check_real(self.max_norm, "max_norm", minimum=0.0, exclusive=True)
+            self._set("max_norm", limit)
 
 
 @dataclass(frozen=True, repr=False)

@@ -244,6 +244,7 @@ class Network:
         epochs: int = 10,
         batch_size: int | None = 128,
         optimizer: str | Optimizer = "adam",
+        accumulate: int = 1,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -273,6 +274,11 @@ class Network:
         optimizer : str or Optimizer
             Its moments go on from an earlier call with the same kind of optimizer;
             ``reset_optimizer`` forgets them.
+        accumulate : int
+            Mini-batches whose gradients are added up before each update, with the memory of one.
+            The update is that of one batch of all their rows, up to rounding; fewer are added up
+            at the end of an epoch. A step is an update: callbacks, schedules and checkpoints
+            come between updates only.
         shuffle : bool
             Whether each epoch sees the rows in a new order, which depends on the seed and the
             number of epochs so far only.
@@ -341,6 +347,7 @@ class Network:
             )
         size = data.rows if batch_size is None else check_int(batch_size, "batch_size")
         size = min(size, data.rows)
+        step_rows = min(size * check_int(accumulate, "accumulate"), data.rows)
         data = weigh(targets, data, class_weight)
         every = check_int(validation_every, "validation_every")
         if validation_every_steps is not None:
@@ -369,9 +376,9 @@ class Network:
         plan = Plan(
             data,
             epochs,
-            size,
+            step_rows,
             chosen,
-            shuffle and size < data.rows,
+            shuffle and step_rows < data.rows,
             threads_for(n_threads, 3.0 * size * self._program.work_per_row),
             called,
             score if names else None,
@@ -380,6 +387,7 @@ class Network:
             every,
             validation_every_steps,
             saved,
+            size if size < step_rows else 0,
         )
         return training.train(self, plan)
 

@@ -102,6 +102,10 @@ def operations_of(
                     "trainable": layer.trainable,
                     "weight": places[f"layers.{i}.weight"],
                     "bias": places.get(f"layers.{i}.bias", -1),
+                    "l1": layer.l1,
+                    "l2": layer.l2,
+                    "learning_rate_factor": layer.learning_rate_factor,
+                    "max_norm": layer.max_norm or 0.0,
                 }
             )
         elif isinstance(layer, Dropout):

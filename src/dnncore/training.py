@@ -61,6 +61,9 @@ class Plan:
     every_epochs: int = 1
     every_steps: int | None = None
     resume: Saved | None = None
+    part_rows: int = 0
+    """Rows of a mini-batch, if the gradients of several are added up for a step, which then has
+    ``batch_size`` rows; else 0."""
 
 
 def train(network: Network, plan: Plan) -> History:
@@ -206,7 +209,7 @@ class Run:
         )
         network._run(
             plan.data, order, position, plan.batch_size, SLICE_SECONDS, self._slice_steps(),
-            settings, state.first, state.second, plan.threads,
+            settings, state.first, state.second, plan.threads, part_rows=plan.part_rows,
         )  # fmt: skip
         start, size = position.start, plan.batch_size
         if not position.finite:
@@ -338,6 +341,7 @@ class Run:
         return {
             "data": self._print,
             "batch_size": plan.batch_size,
+            "part_rows": plan.part_rows,
             "shuffle": plan.shuffle,
             "optimizer": optimizer_of(plan.optimizer),
         }

@@ -154,6 +154,7 @@ include "optimizers.pxi"
 include "matmul.pxi"
 include "sparse.pxi"
 include "ceiling.pxi"
+include "updates.pxi"
 
 cdef KernelTable _table
 _table.itemsize = sizeof(real)
@@ -174,6 +175,10 @@ _table.optimizer_terms = optimizer_terms
 _table.dropout = dropout
 _table.all_finite = all_finite
 _table.sum_squares = sum_squares
+_table.accumulate = accumulate
+_table.shape_gradient = shape_gradient
+_table.move_towards = move_towards
+_table.limit_columns = limit_columns
 _table.sparse_forward = sparse_forward
 _table.sparse_gradient = sparse_gradient
 _table.multiply_adds = multiply_adds

@@ -14,6 +14,7 @@ activations    each activation beside its derivative
 losses         value and gradient of each loss, from logits
 optimizers     one update of one parameter array
 shuffling      the counter-based shuffle, a function of (seed, stream, epoch)
+updates        clipping, penalties, limits of norms, averages: around a step
 network        linear layer, forward pass, training loop
 ============== =====================================================================
 """
@@ -23,6 +24,7 @@ from .losses import LOSSES, loss
 from .network import Layer, forward, linear_backward, linear_forward, train
 from .optimizers import OPTIMIZERS, optimizer_update
 from .shuffling import mix64, random_words, shuffle, shuffle_key
+from .updates import average, clip_norm, clip_value, limit_columns, penalty_gradient
 
 __all__ = [
     "ACTIVATIONS",
@@ -32,12 +34,17 @@ __all__ = [
     "Layer",
     "activation_backward",
     "activation_forward",
+    "average",
+    "clip_norm",
+    "clip_value",
     "forward",
+    "limit_columns",
     "linear_backward",
     "linear_forward",
     "loss",
     "mix64",
     "optimizer_update",
+    "penalty_gradient",
     "random_words",
     "shuffle",
     "shuffle_key",

@@ -213,7 +213,8 @@ class Loop:
         loss, alpha = self.aim.loss, self.estimator.alpha
         if isinstance(loss, Custom):
             # By the rows of a batch; the engine divides by their weights.
-            settings = settings[0], settings[1] + [0, alpha / self.batch_size, 0, 0, 0, 0]
+            settings = settings[0], settings[1].copy()
+            settings[1][:, 1] += alpha / self.batch_size
         arguments = (
             self.data, order, self.position, self.batch_size, SLICE_SECONDS, most, settings,
             state.first, state.second, self.threads,

@@ -69,7 +69,7 @@ class Sgd(_Base):
 
     def settings(self, step: int, left: int, scale: float) -> Settings:
         """See ``_Base``."""
-        row = [self.learning_rate * scale, 0.0, 0.0, self.momentum, 0.0, 0.0]
+        row = [self.learning_rate * scale, 0.0, 0.0, self.momentum, *[0.0] * 4]
         return _KERNELS[self.state.kernel][0], np.array([row])
 
     def epoch_ends(self, samples: int) -> None:
@@ -100,7 +100,7 @@ class Adam(_Base):
     def settings(self, step: int, left: int, scale: float) -> Settings:
         """See ``_Base``."""
         rate = self.learning_rate_init * scale
-        row = [rate, 0.0, 0.0, self.beta_1, self.beta_2, self.epsilon]
+        row = [rate, 0.0, 0.0, self.beta_1, self.beta_2, self.epsilon, 0.0, 0.0]
         return _KERNELS["adam"][0], np.array([row])
 
     def epoch_ends(self, samples: int) -> None:
