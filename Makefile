@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PYTEST = $(RUN) -m pytest
 
-.PHONY: help demo test build lint types bench bench-all annotate asan debug clean
+.PHONY: help demo test build lint types bench bench-all annotate asan tsan debug clean
 
 help:
 	@echo "demo      train on digits: progress, baseline, saved model and picture in demo-output/"
@@ -18,6 +18,7 @@ help:
 	@echo "bench-all every benchmark, two hours (ARGS=NAME of the machine, or ARGS=--smoke)"
 	@echo "annotate  HTML of the Cython sources: plain C is white, calls to Python are yellow"
 	@echo "asan      the tests on a build with address and undefined-behaviour sanitizers"
+	@echo "tsan      the team of threads under stress, with the thread sanitizer"
 	@echo "debug     the tests on a build with bounds checks"
 	@echo "clean     remove everything that was generated"
 
@@ -73,6 +74,13 @@ asan: $(VENV)/with-test
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	PYTHONPATH=$(CURDIR)/build/asan/lib $(PYTEST) --timeout=1200 $(ARGS)
+
+tsan:
+	@mkdir -p build/tsan
+	gcc -O1 -g -fsanitize=thread -pthread -Isrc/dnncore tests/team_stress.c \
+		-o build/tsan/team_stress -lm
+	for seed in 1 2 3; do for threads in 2 3 8; do \
+		build/tsan/team_stress $$seed 4 100 $$threads || exit; done; done
 
 debug: $(VENV)/with-test
 	DNNCORE_DEBUG=1 $(RUN) setup.py --quiet build --build-base build/debug \

@@ -45,14 +45,41 @@ int main(void) {
 """
 
 
-@pytest.mark.skipif(platform.system() == "Windows", reason="the team needs POSIX threads")
+needs_threads = pytest.mark.skipif(
+    platform.system() == "Windows", reason="the team needs POSIX threads"
+)
+
+
+def build(source, program, *flags):
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    include = Path(dnncore.__file__).parent
+    command = [*compiler, "-O1", "-pthread", *flags, f"-I{include}", source, "-o", program, "-lm"]
+    subprocess.run(command, check=True)
+
+
+@needs_threads
 def test_several_threads_may_be_the_first(tmp_path):
     source, program = tmp_path / "team.c", tmp_path / "team"
     source.write_text(PROGRAM)
-    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
-    include = Path(dnncore.__file__).parent
-    subprocess.run(
-        [*compiler, "-O1", "-pthread", f"-I{include}", source, "-o", program], check=True
-    )
+    build(source, program)
     done = subprocess.run([program], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout
+
+
+@needs_threads
+@pytest.mark.parametrize(
+    ("flags", "arguments"),
+    [
+        ([], (1, 10, 300, 4)),
+        ([], (2, 10, 300, 2)),
+        (["-DNO_DELAYS"], (3, 1, 140_000, 3)),  # more phases than their number can count
+    ],
+    ids=["4 threads", "2 threads", "many phases"],
+)
+def test_order_of_phases_under_stress(tmp_path, flags, arguments):
+    program = tmp_path / "stress"
+    build(Path(__file__).with_name("team_stress.c"), program, *flags)
+    done = subprocess.run(
+        [program, *map(str, arguments)], capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stdout

@@ -71,7 +71,7 @@ cdef extern from "_clock.h" nogil:
 
 cdef extern from "_team.h" nogil:
     uint64_t flush_denormals "dnn_flush_denormals"() noexcept
-    void restore_denormals "dnn_restore_denormals"(uint64_t mode) noexcept
+    void restore_denormals "dnn_set_float_mode"(uint64_t mode) noexcept
     double seconds_now "dnn_seconds"() noexcept
     ctypedef void (*dnn_tile)(void* job, int worker, uint64_t tile) noexcept
     ctypedef uint64_t (*dnn_next)(void* job) noexcept

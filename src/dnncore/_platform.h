@@ -9,24 +9,19 @@
 #include <xmmintrin.h>
 #endif
 
-/* Numbers near zero take a hundred times longer to compute with. The old mode is returned and
- * must be put back before the thread runs code that is not ours. */
-static inline uint64_t dnn_flush_denormals(void) {
+static inline uint64_t dnn_float_mode(void) {
 #if defined(__x86_64__) || defined(_M_X64)
-    unsigned int mode = _mm_getcsr();
-    _mm_setcsr(mode | 0x8040); /* flush to zero, denormals are zero */
-    return mode;
+    return _mm_getcsr();
 #elif defined(__aarch64__) && defined(__GNUC__)
     uint64_t mode;
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(mode));
-    __asm__ __volatile__("msr fpcr, %0" : : "r"(mode | (UINT64_C(1) << 24)));
     return mode;
 #else
     return 0;
 #endif
 }
 
-static inline void dnn_restore_denormals(uint64_t mode) {
+static inline void dnn_set_float_mode(uint64_t mode) {
 #if defined(__x86_64__) || defined(_M_X64)
     _mm_setcsr((unsigned int)mode);
 #elif defined(__aarch64__) && defined(__GNUC__)
@@ -34,6 +29,18 @@ static inline void dnn_restore_denormals(uint64_t mode) {
 #else
     (void)mode;
 #endif
+}
+
+/* Numbers near zero take a hundred times longer to compute with. The old mode is returned and
+ * must be put back before the thread runs code that is not ours. */
+static inline uint64_t dnn_flush_denormals(void) {
+    uint64_t mode = dnn_float_mode();
+#if defined(__x86_64__) || defined(_M_X64)
+    dnn_set_float_mode(mode | 0x8040); /* flush to zero, denormals are zero */
+#elif defined(__aarch64__) && defined(__GNUC__)
+    dnn_set_float_mode(mode | (UINT64_C(1) << 24));
+#endif
+    return mode;
 }
 
 static inline double dnn_seconds(void) {

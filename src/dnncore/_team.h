@@ -41,7 +41,10 @@ typedef uint64_t (*dnn_next)(void *job);
 /* Waiting: first watch the word (some 20 microseconds), then offer the processor to others
  * between two looks (some 100 if nobody wants it), then sleep. Waking a sleeper takes longer than
  * most phases, but a core spun on for longer is a core taken from somebody. */
-enum { DNN_SPINS = 400, DNN_YIELDS = 200 };
+#ifndef DNN_SPINS
+#define DNN_SPINS 400
+#define DNN_YIELDS 200
+#endif
 
 typedef struct {
     /* One word, so that it changes as one, of four times 16 bits: number of the phase, its tiles
@@ -63,6 +66,7 @@ typedef struct {
     dnn_next next;
     void *job;
     const dnn_clock *clock; /* or NULL */
+    uint64_t mode;          /* the caller's floating-point mode: rounding, denormals */
 } dnn_run;
 
 typedef struct {
@@ -81,6 +85,9 @@ static struct {
 
 #define DNN_FIELD(word, i) (((word) >> (16 * (i))) & UINT64_C(0xFFFF))
 #define DNN_PHASE(word) DNN_FIELD(word, 3)
+/* What a waiting thread watches: also the tiles, so that it sees the end of a run even if just as
+ * many phases have passed as the number can count. */
+#define DNN_STATE(word) ((word) >> 32)
 #define DNN_WORD(phase, tiles) (((uint64_t)(phase) << 48) | ((uint64_t)(tiles) << 32))
 
 static void dnn_publish(dnn_phases *p, uint64_t phase, uint64_t tiles) {
@@ -93,19 +100,19 @@ static void dnn_publish(dnn_phases *p, uint64_t phase, uint64_t tiles) {
     }
 }
 
-static void dnn_wait_while(dnn_phases *p, uint64_t phase) {
+static void dnn_wait_while(dnn_phases *p, uint64_t state) {
     int i;
     for (i = 0; i < DNN_SPINS; i++) {
-        if (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != phase) return;
+        if (DNN_STATE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != state) return;
         dnn_pause();
     }
     for (i = 0; i < DNN_YIELDS; i++) {
-        if (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != phase) return;
+        if (DNN_STATE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != state) return;
         sched_yield();
     }
     pthread_mutex_lock(&p->lock);
     __atomic_add_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
-    while (DNN_PHASE(__atomic_load_n(&p->claim, __ATOMIC_SEQ_CST)) == phase)
+    while (DNN_STATE(__atomic_load_n(&p->claim, __ATOMIC_SEQ_CST)) == state)
         pthread_cond_wait(&p->changed, &p->lock);
     __atomic_sub_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&p->lock);
@@ -129,7 +136,7 @@ static void dnn_take_part(dnn_run *run, int worker) {
             }
         } else {
             dnn_begin(run->clock, worker, DNN_CELL_WAIT);
-            dnn_wait_while(p, DNN_PHASE(word));
+            dnn_wait_while(p, DNN_STATE(word));
         }
     }
 }
@@ -146,10 +153,11 @@ static void *dnn_worker_main(void *argument) {
         index = self->index;
         self->run = NULL;
         pthread_mutex_unlock(&self->lock);
-        mode = dnn_flush_denormals();
+        mode = dnn_float_mode();
+        dnn_set_float_mode(run->mode);
         dnn_take_part(run, index);
         dnn_begin(run->clock, index, DNN_CELL_OFF);
-        dnn_restore_denormals(mode);
+        dnn_set_float_mode(mode);
         /* Free for the next run before the caller knows, or it would call up another thread. */
         pthread_mutex_lock(&dnn_pool.lock);
         self->busy = 0;
@@ -218,7 +226,7 @@ static void dnn_call_workers(dnn_run *run, int wanted) {
 #endif
 
 /* Runs phases until `next` returns 0; the first one has `tiles` tiles. The caller is worker 0
- * and has set its floating-point mode. `clock`, if not NULL, has room for all threads. */
+ * and has set its floating-point mode, which all work in. `clock`, if not NULL, has room for all threads. */
 static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next next, void *job,
                            const dnn_clock *clock) {
     dnn_begin(clock, 0, DNN_CELL_NEXT);
@@ -231,6 +239,7 @@ static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next 
         run.next = next;
         run.job = job;
         run.clock = clock;
+        run.mode = dnn_float_mode();
         pthread_mutex_init(&run.phases.lock, NULL);
         pthread_cond_init(&run.phases.changed, NULL);
         dnn_call_workers(&run, threads - 1);
