@@ -286,6 +286,11 @@ class TestValidation:
         assert model.best_validation_score_ == max(model.validation_scores_) < 0
         assert len(model.validation_loss_curve_) == model.n_iter_
 
+    def test_from_a_warm_start_on(self):
+        model = classifier(warm_start=True, max_iter=5).fit(X, Y)
+        model.fit(X, Y, **self.held)
+        assert (len(model.loss_curve_), len(model.validation_scores_)) == (10, 5)
+
     @pytest.mark.parametrize("given", [True, False])
     def test_best_epoch(self, given):
         # A rate so high that the last epoch is not the best one.

@@ -175,9 +175,12 @@ class Engine:
         self.best_loss_ = None if self.early_stopping else np.inf
         self.validation_scores_ = self.best_validation_score_ = None
         if self.early_stopping or validates:
-            self.validation_scores_ = []
-            self.validation_loss_curve_: list[float] = []
-            self.best_validation_score_ = -np.inf
+            self._begin_validation()
+
+    def _begin_validation(self: Any) -> None:
+        self.validation_scores_ = []
+        self.validation_loss_curve_: list[float] = []
+        self.best_validation_score_ = -np.inf
 
     def _fit_stochastic(
         self: Any, examples: Examples, held: Examples | None, incremental: bool
@@ -190,6 +193,8 @@ class Engine:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.early_stopping and held is None:
             examples, held = hold_out(self, *examples)
+        if held is not None and self.validation_scores_ is None:  # none at the last warm start
+            self._begin_validation()
         Loop(self, examples, held, once=incremental).run()
 
     def _fit_lbfgs(self: Any, X: Any, y: NDArray[Any], weight: Any) -> None:

@@ -78,8 +78,11 @@ class Problem:
         loss += 0.5 * self.alpha * float(np.dot(weights, weights)) / weight
         gradient = np.empty(self.size)
         for mine, theirs in self.places:
-            gradient[mine] = grads[theirs]
-        gradient[: self.weights] += self.alpha / weight * weights
+            if mine.stop <= self.weights:
+                np.multiply(packed[mine], self.alpha / weight, out=gradient[mine])
+                gradient[mine] += grads[theirs]
+            else:
+                gradient[mine] = grads[theirs]
         return loss, gradient
 
     def _in_parts(self, grads: NDArray[Any]) -> tuple[float, float, NDArray[Any]]:

@@ -134,7 +134,7 @@ class Loop:
             finally:
                 for callback in self.callbacks:
                     callback.on_train_end(network)
-        if estimator.early_stopping or estimator.restore_best:
+        if (estimator.early_stopping or estimator.restore_best) and not self.once:
             self._restore()
 
     def _epoch(self, epoch: int, order: NDArray[np.int64] | None) -> bool:
