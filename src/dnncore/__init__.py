@@ -33,6 +33,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dnncore._versions import show_versions
+from dnncore.averaging import EMA, SWA
 from dnncore.callbacks import (
     Callback,
     Checkpoint,
@@ -74,7 +75,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "SGD",
+    "SWA",
     "Adadelta",
     "Adagrad",
     "Adam",

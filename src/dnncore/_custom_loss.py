@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dnncore import _kernels
 from dnncore._data import take_rows
-from dnncore._engine import Data, Position
+from dnncore._engine import Average, Data, Position
 from dnncore.losses import Custom
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def run(
     s2: NDArray[Any] | None,
     threads: int,
     part_rows: int = 0,
+    average: Average | None = None,
 ) -> None:
     """Train as ``Program.run`` does, calling the loss for each batch."""
     program, grads = network._program, network.grads
@@ -52,7 +53,7 @@ def run(
             position.finite = False
             return
         row = table[min(made, len(table) - 1)][np.newaxis]
-        program.step(grads, position, (kernel, row), s1, s2)
+        program.step(grads, position, (kernel, row), s1, s2, average)
         position.loss_sum += total
         position.weight_sum += weight
         position.start = stop

@@ -81,6 +81,8 @@ def diverged(
     """
     largest, rate = last.restore(), optimizer.value("learning_rate", network._position.step)
     network.reset_optimizer()
+    if network._average is not None and not all_finite(network._average.network.params):
+        network._average = None
     where = f"step {step + 1}" if epoch is None else f"epoch {epoch + 1}, step {step + 1}"
     raise DivergenceError(
         f"Training diverged in {where}: the loss, a gradient or a parameter is no longer a finite "

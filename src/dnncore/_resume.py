@@ -24,6 +24,7 @@ _WORDS = {
     "part_rows": "accumulate",
     "shuffle": "shuffle",
     "optimizer": "the optimizer",
+    "averaging": "averaging",
 }
 
 
@@ -76,6 +77,7 @@ def take_over(saved: Saved, network: Network) -> None:
     for name, array in model_arrays(saved.network).items():
         np.copyto(arrays[name], array)
     network._state = saved.network._state
+    network._average = saved.network._average
     network._position = saved.network._position
     network._forward_step = saved.network._forward_step
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from dnncore.network import Network
 
-__all__ = ["model_arrays", "training_arrays"]
+__all__ = ["best_arrays", "model_arrays", "training_arrays"]
 
 
 def model_arrays(network: Network) -> dict[str, NDArray[Any]]:
@@ -17,9 +17,21 @@ def model_arrays(network: Network) -> dict[str, NDArray[Any]]:
     return dict(network.named_parameters())
 
 
+def best_arrays(network: Network) -> dict[str, NDArray[Any]]:
+    """Return what is kept of the best epoch: the parameters, and their average if there is one."""
+    return model_arrays(network) | _average_arrays(network)
+
+
 def training_arrays(network: Network) -> dict[str, NDArray[Any]]:
-    """Return what the optimizer carries from step to step; nothing before the first step."""
+    """Return what training carries from step to step: moments, and the average."""
     state = network._state
-    if state is None:
+    moments = [] if state is None else state.moments
+    found = {f"optimizer.moment{i + 1}": moment for i, moment in enumerate(moments)}
+    return found | _average_arrays(network)
+
+
+def _average_arrays(network: Network) -> dict[str, NDArray[Any]]:
+    kept = network._average
+    if kept is None:
         return {}
-    return {f"optimizer.moment{i + 1}": moment for i, moment in enumerate(state.moments)}
+    return {f"average.{name}": array for name, array in model_arrays(kept.network).items()}

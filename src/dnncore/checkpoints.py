@@ -29,6 +29,7 @@ from dnncore._plain import decode, dump, encode, parse_mapping
 from dnncore._safefile import MAX_BYTES, StrPath, read_tensors, write_tensors
 from dnncore._state import model_arrays, training_arrays
 from dnncore._validation import check_finite, check_int
+from dnncore.averaging import Kept
 from dnncore.exceptions import ModelFormatError
 from dnncore.optimizers import Optimizer, OptimizerState
 from dnncore.serialization import build_network, check_version, describe, fill
@@ -98,6 +99,7 @@ def save_checkpoint(
         "optimizer": None if state is None else state.kernel,
         "position": [at.step, at.epoch, at.start, at.loss_sum, at.weight_sum],
         "forward_step": network._forward_step,
+        "averages": None if network._average is None else network._average.count,
     }
     found: dict[str, NDArray[Any]] = {}
     if run is not None:
@@ -258,6 +260,7 @@ _RUN: dict[str, type | tuple[type, ...]] = {
     "part_rows": int,
     "shuffle": bool,
     "optimizer": str,
+    "averaging": str,
 }
 
 
@@ -303,3 +306,8 @@ def _restore(network: Network, training: Mapping[str, Any]) -> None:
     )
     forward_step = training["forward_step"]
     network._forward_step = check_int(forward_step, "forward_step", minimum=0, maximum=big)
+    averages = training.get("averages")
+    if averages is not None:
+        network._average = Kept.start(
+            network, count=check_int(averages, "averages", minimum=0, maximum=big)
+        )

@@ -18,6 +18,7 @@ from dnncore._divergence import LastFinite
 from dnncore._engine import Data, Position, Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
+from dnncore.averaging import Averaging, Kept, as_averaging
 from dnncore.callbacks import Callback, ProgressBar, as_callbacks, somebody_watches
 from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import Dense, Layer, layer_from_config
@@ -145,6 +146,7 @@ class Network:
         self._lock = threading.RLock()
         self._forward_step = 0
         self._position = Position()
+        self._average: Kept | None = None
         self.stop_training = False
         self.learning_rate_scale = 1.0
         self._greater: dict[str, bool] = {}
@@ -195,7 +197,7 @@ class Network:
                 weights = initialize(chosen, rng, p.shape[0], p.shape[1])
                 view[...] = as_matrix(weights, f"The initial {p.name}", dtype=self.dtype)
         self.reset_optimizer()
-        self._position = Position()
+        self._position, self._average = Position(), None
         return self
 
     @property
@@ -245,6 +247,7 @@ class Network:
         batch_size: int | None = 128,
         optimizer: str | Optimizer = "adam",
         accumulate: int = 1,
+        averaging: Averaging | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -279,6 +282,9 @@ class Network:
             The update is that of one batch of all their rows, up to rounding; fewer are added up
             at the end of an epoch. A step is an update: callbacks, schedules and checkpoints
             come between updates only.
+        averaging : EMA or SWA, optional
+            Keep an average of the parameters: see ``dnncore.averaging``. Validation looks at it,
+            and ``averaged`` is the network that has it.
         shuffle : bool
             Whether each epoch sees the rows in a new order, which depends on the seed and the
             number of epochs so far only.
@@ -345,6 +351,7 @@ class Network:
             data, validation = split(
                 data, targets, validation_split, stratify=stratify, seed=self.seed
             )
+        average = as_averaging(averaging)
         size = data.rows if batch_size is None else check_int(batch_size, "batch_size")
         size = min(size, data.rows)
         step_rows = min(size * check_int(accumulate, "accumulate"), data.rows)
@@ -363,7 +370,7 @@ class Network:
             if scored is None:
                 return {}
             loss = validation is not None
-            found = prediction.scores(self, scored, asked, loss=loss)
+            found = prediction.scores(self._looked_at, scored, asked, loss=loss)
             return dict(zip(names, found.values(), strict=True))
 
         if verbose == "auto":
@@ -388,6 +395,7 @@ class Network:
             validation_every_steps,
             saved,
             size if size < step_rows else 0,
+            average,
         )
         return training.train(self, plan)
 
@@ -518,6 +526,22 @@ class Network:
             self.reset_optimizer()
             self._state = OptimizerState.start(optimizer.kernel, self.n_params, self.dtype)
         return self._state
+
+    @property
+    def averaged(self) -> Network | None:
+        """The network with the average that ``fit(averaging=...)`` keeps; None before there is one.
+
+        It predicts, evaluates and is saved like any other. Its parameters change while training
+        goes on; a later ``fit`` begins with another.
+        """
+        kept = self._average
+        return None if kept is None or kept.count == 0 else kept.network
+
+    @property
+    def _looked_at(self) -> Network:
+        """What validation looks at."""
+        kept = self._average
+        return kept.network if kept is not None and kept.validate and kept.count > 0 else self
 
     # ------------------------------------------------------------------ predictions
 
@@ -702,6 +726,7 @@ class Network:
             "state": self._state,
             "position": self._position,
             "forward_step": self._forward_step,
+            "average": self._average,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -710,6 +735,7 @@ class Network:
         self._state = None if state["state"] is None else state["state"].copy()
         self._position = copy.copy(state["position"])
         self._forward_step = state["forward_step"]
+        self._average = state["average"]
 
     def copy(self) -> Self:
         """Independent copy: parameters, classes and optimizer state."""

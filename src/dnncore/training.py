@@ -24,6 +24,7 @@ from dnncore._divergence import LastFinite, diverged
 from dnncore._engine import Data, Position
 from dnncore._kernels import all_finite
 from dnncore._steps import exclusive, step, train_step
+from dnncore.averaging import Averaging, begin_average, describe_averaging
 from dnncore.callbacks import Callback, Checkpoint
 from dnncore.callbacks._base import overrides
 from dnncore.checkpoints import Saved, fingerprint, optimizer_of
@@ -64,6 +65,7 @@ class Plan:
     part_rows: int = 0
     """Rows of a mini-batch, if the gradients of several are added up for a step, which then has
     ``batch_size`` rows; else 0."""
+    averaging: Averaging | None = None
 
 
 def train(network: Network, plan: Plan) -> History:
@@ -145,6 +147,10 @@ class Run:
                 self._first_step = self._position.step
             length = max(plan.epochs * self._steps_per_epoch, 1)
             self._optimizer = plan.optimizer.over(self._first_step, length, self._steps_per_epoch)
+            begin_average(
+                network, plan.averaging, self._first_step, length, self._steps_per_epoch,
+                resumed=plan.resume is not None,
+            )  # fmt: skip
             self._last = LastFinite(network.params)
             try:
                 for checkpoint in self._checkpoints:
@@ -210,6 +216,7 @@ class Run:
         network._run(
             plan.data, order, position, plan.batch_size, SLICE_SECONDS, self._slice_steps(),
             settings, state.first, state.second, plan.threads, part_rows=plan.part_rows,
+            average=None if network._average is None else network._average.engine,
         )  # fmt: skip
         start, size = position.start, plan.batch_size
         if not position.finite:
@@ -344,6 +351,7 @@ class Run:
             "part_rows": plan.part_rows,
             "shuffle": plan.shuffle,
             "optimizer": optimizer_of(plan.optimizer),
+            "averaging": describe_averaging(plan.averaging),
         }
 
     def _save_all(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dnncore._state import model_arrays
+from dnncore._state import best_arrays
 from dnncore._validation import check_bool, check_choice, check_int, check_real
 from dnncore.callbacks._base import Callback
 
@@ -166,7 +166,7 @@ class EarlyStopping(Monitor):
     def on_train_end(self, network: Network) -> None:
         """Go back to the best parameters."""
         if self._arrays is not None:
-            for name, array in model_arrays(network).items():
+            for name, array in best_arrays(network).items():
                 np.copyto(array, self._arrays[name])
         self._arrays = None
 
@@ -189,7 +189,7 @@ class EarlyStopping(Monitor):
     def _better(self, network: Network, epoch: int, value: float) -> None:
         self.best_epoch = epoch
         if self.restore_best:
-            self._arrays = {name: a.copy() for name, a in model_arrays(network).items()}
+            self._arrays = {name: a.copy() for name, a in best_arrays(network).items()}
 
     def _not_better(self, network: Network, epoch: int) -> None:
         if self.wait >= self.patience:
@@ -257,7 +257,8 @@ class ModelCheckpoint(Monitor):
     """Keeps the best model, or the last one, in a model file.
 
     The file is one that ``Network.save`` writes: for predictions. ``Checkpoint`` keeps what is
-    needed to go on with training.
+    needed to go on with training. Where validation looks at an average of the parameters, it is
+    the average that is saved.
 
     Parameters
     ----------
@@ -283,9 +284,9 @@ class ModelCheckpoint(Monitor):
         self.save_best_only = check_bool(save_best_only, "save_best_only")
 
     def _better(self, network: Network, epoch: int, value: float) -> None:
-        network.save(self.path)
+        network._looked_at.save(self.path)
         _log.info("epoch %d: saved %s (%s %.6g)", epoch + 1, self.path, self.monitor, value)
 
     def _not_better(self, network: Network, epoch: int) -> None:
         if not self.save_best_only:
-            network.save(self.path)
+            network._looked_at.save(self.path)
