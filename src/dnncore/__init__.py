@@ -51,6 +51,7 @@ from dnncore.checkpoints import load_checkpoint, save_checkpoint
 from dnncore.exceptions import DivergenceError, ModelFormatError, NotFittedError
 from dnncore.history import History
 from dnncore.layers import Dense, Dropout, Layer
+from dnncore.lbfgs import LBFGS
 from dnncore.losses import Huber, Loss
 from dnncore.many import fit_many
 from dnncore.metrics import Metric
@@ -76,6 +77,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EMA",
+    "LBFGS",
     "SGD",
     "SWA",
     "Adadelta",

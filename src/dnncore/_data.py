@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnncore._engine import Data
+from dnncore._sparse import as_csr, csr_data, is_sparse, take_csr
 from dnncore._validation import (
     as_matrix,
     as_vector,
@@ -26,26 +27,42 @@ ClassWeight = str | Mapping[Any, float] | ArrayLike
 
 
 def as_data(
-    n_in: int, targets: Targets, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    n_in: int,
+    targets: Targets,
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    *,
+    dense_because: str | None = None,
 ) -> Data:
     """Check examples and bring them into the network's dtype, copying only what must be.
+
+    Sparse inputs stay so; ``dense_because`` says why they cannot be used.
 
     Raises
     ------
     TypeError, ValueError
         In the words of ``Network.fit``.
     """
-    inputs = as_matrix(X, "X", dtype=targets.dtype, columns=n_in)
+    inputs: Any
+    if is_sparse(X):
+        if dense_because is not None:
+            raise TypeError(f"X is a sparse matrix, but {dense_because}; pass X.toarray().")
+        inputs = as_csr(X, "X", dtype=targets.dtype, columns=n_in)
+    else:
+        inputs = as_matrix(X, "X", dtype=targets.dtype, columns=n_in)
+    rows = inputs.shape[0]
     labels, target = targets.encode(y)
-    check_same_rows(X=inputs, y=labels if target is None else target)
+    check_same_rows(X=rows, y=labels if target is None else target)
     weight = None
     if sample_weight is not None:
         weight = as_vector(
-            sample_weight, "sample_weight", dtype=targets.dtype, size=len(inputs)
+            sample_weight, "sample_weight", dtype=targets.dtype, size=rows
         )  # fmt: skip
         if weight.min() < 0 or not weight.max() > 0:
             raise ValueError("sample_weight must be at least 0 and not all zero.")
-    return Data(inputs, labels, target, weight)
+    make = csr_data if is_sparse(X) else Data
+    return make(inputs, labels, target, weight)
 
 
 def weigh(targets: Targets, data: Data, class_weight: ClassWeight | None) -> Data:
@@ -82,7 +99,8 @@ def weigh(targets: Targets, data: Data, class_weight: ClassWeight | None) -> Dat
     weight = factor if data.weight is None else data.weight * factor
     if not weight.max() > 0:
         raise ValueError("class_weight gives every row the weight 0.")
-    return Data(data.x, data.labels, data.target, np.ascontiguousarray(weight, targets.dtype))
+    weight = np.ascontiguousarray(weight, targets.dtype)
+    return Data(data.x, data.labels, data.target, weight, *(data.sparse or ()))
 
 
 def _weights_by_class(
@@ -104,7 +122,11 @@ def _weights_by_class(
 
 
 def as_validation(
-    n_in: int, targets: Targets, validation: Sequence[ArrayLike | None] | None
+    n_in: int,
+    targets: Targets,
+    validation: Sequence[ArrayLike | None] | None,
+    *,
+    dense_because: str | None = None,
 ) -> Data | None:
     """Check ``validation_data``, a tuple ``(X, y)`` or ``(X, y, sample_weight)``.
 
@@ -118,7 +140,8 @@ def as_validation(
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
         raise TypeError("validation_data must be a tuple (X, y) or (X, y, sample_weight).")
     try:
-        return as_data(n_in, targets, *(*validation, None)[:3])
+        X, y, weight = (*validation, None)[:3]
+        return as_data(n_in, targets, X, y, weight, dense_because=dense_because)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from error
 
@@ -173,4 +196,8 @@ def take_rows(data: Data, rows: NDArray[np.intp] | slice) -> Data:
     def take(array: NDArray[Any] | None) -> NDArray[Any] | None:
         return None if array is None else array[rows]
 
-    return Data(data.x[rows], take(data.labels), take(data.target), take(data.weight))
+    rest = take(data.labels), take(data.target), take(data.weight)
+    if data.sparse is None:
+        return Data(data.x[rows], *rest)
+    values, indptr, indices = take_csr(data.sparse, data.x, rows)
+    return Data(values, *rest, indptr, indices)

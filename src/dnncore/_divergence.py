@@ -62,6 +62,15 @@ class LastFinite:
         self._time = now
         return True
 
+    def take(self) -> None:
+        """Copy the parameters, which are finite, whatever the copy's age."""
+        np.copyto(self._copy, self.params)
+        self._time = time.perf_counter()
+
+    def restore_all(self) -> None:
+        """Go back to the copy in any case."""
+        np.copyto(self.params, self._copy)
+
     def restore(self) -> float:
         """Go back to the copy if the parameters are not finite; returns its largest magnitude."""
         if not all_finite(self.params):

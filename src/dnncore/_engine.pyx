@@ -195,7 +195,7 @@ cdef class Data:
     cdef const char* x_address
     cdef const long long* indptr
     cdef const int* indices
-    cdef object sparse
+    cdef readonly object sparse
     cdef const int[::1] labels_view
     cdef const unsigned char[:, ::1] target_view
     cdef const unsigned char[::1] weight_view

@@ -264,15 +264,17 @@ def check_size(shape: Iterable[int], name: str) -> None:
             )
 
 
-def check_same_rows(**arrays: NDArray[Any] | None) -> None:
-    """Refuse arrays whose numbers of rows differ.
+def check_same_rows(**arrays: NDArray[Any] | int | None) -> None:
+    """Refuse arrays, or numbers of rows, that differ.
 
     Raises
     ------
     ValueError
         Naming each array with its number of rows.
     """
-    rows = {name: len(array) for name, array in arrays.items() if array is not None}
+    rows = {
+        name: a if isinstance(a, int) else len(a) for name, a in arrays.items() if a is not None
+    }
     if len(set(rows.values())) > 1:
         listing = ", ".join(f"{name}: {n}" for name, n in rows.items())
         raise ValueError(f"Arrays must have the same number of rows; got {listing}.")

@@ -184,7 +184,7 @@ def file_name(number: int) -> str:
 def fingerprint(data: Data) -> list[int]:
     """Return a checksum of examples: rows, and CRC-32 of inputs, targets and weights."""
     total = 0
-    for array in (data.x, data.labels, data.target, data.weight):
+    for array in (data.x, data.labels, data.target, data.weight, *(data.sparse or ())):
         if array is not None:
             total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
     return [data.rows, total]

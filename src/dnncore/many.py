@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dnncore._blas_threads import single_threaded_blas
 from dnncore._parallel import StopWhenTold, run_all
+from dnncore._sparse import as_csr, is_sparse
 from dnncore._threads import available_cpus
 from dnncore._validation import as_array, as_matrix, check_bool, check_int, check_same_rows
 from dnncore.network import Network
@@ -47,7 +48,7 @@ def fit_many(
     ----------
     networks : sequence of Network
         The networks, each of them once; sizes, losses, dtypes and seeds may differ.
-    X : array_like of shape (n_samples, n_in)
+    X : array_like or sparse matrix of shape (n_samples, n_in)
         Inputs; converted once for each dtype among the networks.
     y : array_like of shape (n_samples,) or (n_samples, n_out)
         Targets, as for ``Network.fit``.
@@ -190,15 +191,16 @@ class _Data:
     def __init__(
         self,
         networks: Sequence[Network],
-        X: ArrayLike,
+        X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         validation: tuple[Any, ...] | None,
     ) -> None:
-        self.X: dict[Any, NDArray[Any]] = {}
+        self.X: dict[Any, Any] = {}  # arrays, or sparse matrices
         for i, network in enumerate(networks):
             if network.dtype not in self.X:
-                self.X[network.dtype] = as_matrix(X, "X", dtype=network.dtype)
+                convert = as_csr if is_sparse(X) else as_matrix
+                self.X[network.dtype] = convert(X, "X", dtype=network.dtype)
             columns = self.X[network.dtype].shape[1]
             if columns != network.n_in:
                 raise ValueError(
@@ -206,16 +208,16 @@ class _Data:
                 )
         self.y = as_array(y, "y")
         self.weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
-        self.n = len(next(iter(self.X.values()))) if self.X else 0
+        self.n = next(iter(self.X.values())).shape[0] if self.X else 0
         if self.X:
             if self.y.ndim == 0 or (self.weight is not None and self.weight.ndim == 0):
                 raise ValueError("y and sample_weight must have one entry for each row of X.")
-            check_same_rows(X=next(iter(self.X.values())), y=self.y, sample_weight=self.weight)
+            check_same_rows(X=self.n, y=self.y, sample_weight=self.weight)
         self.validation = validation
 
     def take(
         self, network: Network, rows: NDArray[np.intp] | None
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    ) -> tuple[Any, NDArray[Any], NDArray[Any] | None]:
         X, y, weight = self.X[network.dtype], self.y, self.weight
         if rows is None:
             return X, y, weight

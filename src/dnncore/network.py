@@ -19,12 +19,13 @@ from dnncore._engine import Data, Position, Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.averaging import Averaging, Kept, as_averaging
-from dnncore.callbacks import Callback, ProgressBar, as_callbacks, somebody_watches
+from dnncore.callbacks import Callback, Checkpoint, ProgressBar, as_callbacks, somebody_watches
 from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import Dense, Layer, layer_from_config
+from dnncore.lbfgs import LBFGS, LbfgsRun, check_lbfgs
 from dnncore.losses import Custom, Loss, as_loss, loss_from_config
 from dnncore.metrics import Metric, as_metrics
-from dnncore.optimizers import Optimizer, OptimizerState, as_optimizer
+from dnncore.optimizers import SGD, Optimizer, OptimizerState, as_optimizer
 from dnncore.program import aligned_zeros, operations_of, parameters_of, widths_of
 from dnncore.targets import Targets
 from dnncore.training import History, Plan
@@ -177,6 +178,20 @@ class Network:
             return partial(_custom_loss.evaluate, self, self.loss)
         return self._program.evaluate
 
+    @property
+    def _dense_because(self) -> str | None:
+        """Why inputs cannot be sparse."""
+        if isinstance(self.loss, Custom):
+            return "a loss of your own needs a dense one"
+        if not isinstance(self.layers[0], Dense):
+            return f"a network that begins with {self.layers[0]!r} needs a dense one"
+        return None
+
+    def _data(
+        self, targets: Targets, X: Any, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> Data:
+        return as_data(self.n_in, targets, X, y, sample_weight, dense_because=self._dense_because)
+
     # ------------------------------------------------------------------ parameters
 
     def initialize(self) -> Self:
@@ -245,7 +260,7 @@ class Network:
         *,
         epochs: int = 10,
         batch_size: int | None = 128,
-        optimizer: str | Optimizer = "adam",
+        optimizer: str | Optimizer | LBFGS = "adam",
         accumulate: int = 1,
         averaging: Averaging | None = None,
         shuffle: bool = True,
@@ -266,17 +281,18 @@ class Network:
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_in)
-            Inputs.
+        X : array_like or sparse matrix of shape (n_samples, n_in)
+            Inputs. Sparse ones (SciPy's, of any format) are never made dense: what the first
+            layer costs follows their non-zeros.
         y : array_like of shape (n_samples,) or (n_samples, n_out)
             Labels of any dtype, one-hot rows, or values.
         epochs : int
             Passes over the data.
         batch_size : int or None
             Rows a step; None takes all of them.
-        optimizer : str or Optimizer
+        optimizer : str, Optimizer or LBFGS
             Its moments go on from an earlier call with the same kind of optimizer;
-            ``reset_optimizer`` forgets them.
+            ``reset_optimizer`` forgets them. ``LBFGS`` takes all rows at once.
         accumulate : int
             Mini-batches whose gradients are added up before each update, with the memory of one.
             The update is that of one batch of all their rows, up to rounding; fewer are added up
@@ -340,11 +356,15 @@ class Network:
         epochs = check_int(epochs, "epochs", minimum=0)
         threads_for(n_threads, 0)
         check_bool(shuffle, "shuffle")
-        chosen = as_optimizer(optimizer)
+        chosen = SGD() if isinstance(optimizer, LBFGS) else as_optimizer(optimizer)
         called = as_callbacks(callbacks)
+        if isinstance(optimizer, LBFGS):
+            batch_size = None if batch_size == 128 else batch_size
         targets = self._targets.learn(y)
-        data = as_data(self.n_in, targets, X, y, sample_weight)
-        validation = as_validation(self.n_in, targets, validation_data)
+        data = self._data(targets, X, y, sample_weight)
+        validation = as_validation(
+            self.n_in, targets, validation_data, dense_because=self._dense_because
+        )
         if validation_split:
             if validation is not None:
                 raise ValueError("Give validation_data or validation_split, not both.")
@@ -353,6 +373,15 @@ class Network:
             )
         average = as_averaging(averaging)
         size = data.rows if batch_size is None else check_int(batch_size, "batch_size")
+        if isinstance(optimizer, LBFGS):
+            given = {
+                "accumulate": accumulate != 1,
+                "averaging": averaging is not None,
+                "resume_from": resume_from is not None,
+                "validation_every_steps": validation_every_steps is not None,
+                "Checkpoint": any(isinstance(c, Checkpoint) for c in called),
+            }
+            check_lbfgs(self, given, batch_size, data.rows)
         size = min(size, data.rows)
         step_rows = min(size * check_int(accumulate, "accumulate"), data.rows)
         data = weigh(targets, data, class_weight)
@@ -397,6 +426,8 @@ class Network:
             size if size < step_rows else 0,
             average,
         )
+        if isinstance(optimizer, LBFGS):
+            return LbfgsRun(self, plan, optimizer).train()
         return training.train(self, plan)
 
     def train_step(
@@ -434,7 +465,7 @@ class Network:
         """
         chosen = as_optimizer(optimizer)
         targets = self._targets.learn(y)
-        data = as_data(self.n_in, targets, X, y, sample_weight)
+        data = self._data(targets, X, y, sample_weight)
         if isinstance(class_weight, str):
             raise ValueError(
                 "class_weight must be weights by label; a batch does not know the shares of all "
@@ -550,7 +581,7 @@ class Network:
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_in)
+        X : array_like or sparse matrix of shape (n_samples, n_in)
             Inputs; computed in chunks, with memory that does not grow with their number.
 
         Returns
@@ -565,7 +596,7 @@ class Network:
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_in)
+        X : array_like or sparse matrix of shape (n_samples, n_in)
             Inputs.
 
         Returns
@@ -604,7 +635,7 @@ class Network:
             (regression).
         """
         targets = self._targets if self._targets.classes is not None else self._targets.learn(y)
-        data = weigh(targets, as_data(self.n_in, targets, X, y, sample_weight), class_weight)
+        data = weigh(targets, self._data(targets, X, y, sample_weight), class_weight)
         asked = self._metrics(metrics)
         return prediction.scores(self, data, asked)
 

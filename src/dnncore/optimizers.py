@@ -310,11 +310,13 @@ def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
 
     Raises
     ------
-    ValueError
-        For an unknown name.
+    TypeError, ValueError
+        For an unknown name, or ``LBFGS``, which makes no single steps.
     """
     if isinstance(optimizer, Optimizer) and type(optimizer) is not Optimizer:
         return optimizer
+    if type(optimizer).__name__ == "LBFGS":
+        raise TypeError("LBFGS needs all rows at each step: give it to fit(optimizer=...).")
     return OPTIMIZERS[check_choice(optimizer, "optimizer", OPTIMIZERS)]()
 
 

@@ -13,8 +13,10 @@ from dnncore import _kernels
 from dnncore._blas_threads import single_threaded_blas
 from dnncore._data import take_rows
 from dnncore._engine import Data
+from dnncore._sparse import as_csr, csr_data, is_sparse
 from dnncore._threads import threads_for
 from dnncore._validation import as_contiguous, check_matrix
+from dnncore.layers import Dense
 from dnncore.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class Pairs:
         self.targets, self.weight = network._targets, data.weight
         self.out = np.empty((data.rows, network.n_out), network.dtype)
         for rows in _chunks(network, data.rows):
-            self.out[rows] = _outputs(network, data.x[rows])
+            self.out[rows] = _outputs(network, _inputs(data, rows))
         self.truth: Any = data.target if data.labels is None else data.labels
 
     @cached_property
@@ -146,16 +148,31 @@ def _collect(
     few = network._program.infer_few(X, network._link)
     if few is not None:
         return finish(_after_link(network, few))
-    inputs = check_matrix(X, "X", network.n_in)
+    sparse: Data | None = None
+    if is_sparse(X):
+        if not isinstance(network.layers[0], Dense):
+            raise TypeError(
+                f"X is a sparse matrix, but a network that begins with {network.layers[0]!r} "
+                "needs a dense one; pass X.toarray()."
+            )
+        rows_of_x = as_csr(X, "X", dtype=network.dtype, columns=network.n_in, min_rows=1)
+        sparse = csr_data(rows_of_x, None, None, None)
+        n = sparse.rows
+    else:
+        inputs = check_matrix(X, "X", network.n_in)
+        n = len(inputs)
     result = np.empty(0)
     with single_threaded_blas():
-        for rows in _chunks(network, len(inputs)):
-            chunk = as_contiguous(inputs[rows], network.dtype, "X", rows.start)
-            part = finish(_outputs(network, chunk))
-            if len(part) == len(inputs):
+        for rows in _chunks(network, n):
+            if sparse is None:
+                chunk = as_contiguous(inputs[rows], network.dtype, "X", rows.start)
+                part = finish(_outputs(network, chunk))
+            else:
+                part = finish(_outputs(network, take_rows(sparse, rows)))
+            if len(part) == n:
                 return part
             if rows.start == 0:
-                result = np.empty((len(inputs), *part.shape[1:]), part.dtype)
+                result = np.empty((n, *part.shape[1:]), part.dtype)
             result[rows] = part
     return result
 
@@ -171,10 +188,19 @@ def _chunks(network: Network, rows: int) -> Iterator[slice]:
         yield slice(first, min(first + height, rows))
 
 
-def _outputs(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
-    """Compute outputs after the loss's link."""
-    out = np.empty((len(inputs), network.n_out), network.dtype)
-    network._program.infer(inputs, network._link, out, _threads(network, len(inputs)))
+def _inputs(data: Data, rows: slice) -> NDArray[Any] | Data:
+    return data.x[rows] if data.sparse is None else take_rows(data, rows)
+
+
+def _outputs(network: Network, inputs: NDArray[Any] | Data) -> NDArray[Any]:
+    """Compute outputs after the loss's link, of dense rows or of sparse ones."""
+    n = inputs.rows if isinstance(inputs, Data) else len(inputs)
+    out = np.empty((n, network.n_out), network.dtype)
+    program, threads = network._program, _threads(network, n)
+    if isinstance(inputs, Data):
+        program.infer_sparse(inputs, network._link, out, threads)
+    else:
+        program.infer(inputs, network._link, out, threads)
     return _after_link(network, out)
 
 
@@ -208,7 +234,7 @@ def _both_classes(out: NDArray[Any]) -> NDArray[Any]:
 def _accuracy(network: Network, data: Data) -> float:
     hits = total = 0.0
     for rows in _chunks(network, data.rows):
-        out = _outputs(network, data.x[rows])
+        out = _outputs(network, _inputs(data, rows))
         if data.labels is not None:
             hit = out.argmax(axis=1) == data.labels[rows]
         elif data.target is not None and network.loss.targets == "labels":
@@ -232,7 +258,7 @@ def _r2(network: Network, data: Data, target: NDArray[Any]) -> float:
     mean = mean / total
     for rows in _chunks(network, data.rows):
         weight, y = _weights(data, rows), target[rows].astype(np.float64)
-        left = left + weight @ (y - _outputs(network, data.x[rows])) ** 2
+        left = left + weight @ (y - _outputs(network, _inputs(data, rows))) ** 2
         spread = spread + weight @ (y - mean) ** 2
     safe = np.where(spread > 0, spread, 1.0)
     return float(np.where(spread > 0, 1 - left / safe, np.where(left > 0, 0.0, 1.0)).mean())

@@ -129,7 +129,8 @@ smaller learning rate, another activation such as leaky_relu or gelu, or standar
         targets = twin._targets if twin.classes_ is not None else twin._targets.learn(self.y)
         data = as_data(twin.n_in, targets, self.X, self.y, None)
         twin._program.loss_gradient(data, twin.grads, 1)
-        twin.forward(data.x)
+        if data.sparse is None:  # loss_gradient leaves the others where they are looked for
+            twin.forward(data.x)
         self.epochs.append(epoch)
         for record in self.layers:
             out = twin._program.kept(record.index + 1)
