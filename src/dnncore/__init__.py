@@ -52,6 +52,7 @@ from dnncore.exceptions import DivergenceError, ModelFormatError, NotFittedError
 from dnncore.history import History
 from dnncore.layers import Dense, Dropout, Layer
 from dnncore.lbfgs import LBFGS
+from dnncore.learning_rate import find_learning_rate
 from dnncore.losses import Huber, Loss
 from dnncore.many import fit_many
 from dnncore.metrics import Metric
@@ -112,6 +113,7 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
     "__version__",
+    "find_learning_rate",
     "fit_many",
     "load",
     "load_checkpoint",
