@@ -23,6 +23,7 @@ SCRIPTS = {
     "scaling": [],
     "sweep": [],
     "busy": [],
+    "profile": ["--workloads", "tiny,digits"],
     "memory": [],
     "functional": [],
     "sklearn_dropin": ["--workloads", "iris,sparse text,100k x 50"],

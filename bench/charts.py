@@ -214,6 +214,38 @@ def busy(content: dict[str, Any], pyplot: Any) -> Any:
     return figure
 
 
+def profile(content: dict[str, Any], pyplot: Any) -> Any:
+    """Parts of a step of every workload."""
+    kinds = {
+        "forward": (BLUE, ("forward", "activation")),
+        "loss": (GREEN, ("loss",)),
+        "backward": (ORANGE, ("slope", "dx", "dw")),
+        "update": (INK, ("update",)),
+        "gather and between phases": (GREY, ("gather", "next")),
+        "waiting": (PALE, ("wait",)),
+    }
+    rows = content["rows"]
+    figure, axes = pyplot.subplots(figsize=(7.6, 1.6 + 0.36 * len(rows)))
+    left = [0.0] * len(rows)
+    for kind, (colour, parts) in kinds.items():
+        shares = [
+            sum(part["share"] for part in row["profile"]["rows"]
+                if (part["part"] or part["name"]) in parts)
+            for row in rows
+        ]  # fmt: skip
+        axes.barh(range(len(rows)), shares, left=left, height=0.7, color=colour, label=kind)
+        left = [a + b for a, b in zip(left, shares, strict=True)]
+    for i, row in enumerate(rows):
+        axes.text(1.01, i, _micro(float(f"{row['profile']['us']:.3g}")), va="center", color=INK)
+    axes.set_yticks(range(len(rows)), [row["workload"]["name"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15)
+    axes.set_xlabel("share of a step, over all threads")
+    _tidy(axes, grid="x")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
 def _count(value: float) -> str:
     return f"{value / 1024:g}k" if value >= 1024 and value % 1024 == 0 else f"{value:g}"
 
@@ -228,5 +260,6 @@ CHARTS: dict[str, dict[str, Callable[[dict[str, Any], Any], Any]]] = {
     "predict": {"": predict},
     "sweep": {"": sweep},
     "busy": {"": busy},
+    "profile": {"": profile},
 }
 """By script: what is added to the picture's name, and the function that draws it."""

@@ -144,3 +144,11 @@ def test_fits_through_scikit_learn(tmp_path: Path) -> None:
         assert row["agrees"] and row["ratio"] > 0
         assert len(row["scores"]["sklearn"]) == len(row["scores"]["dnncore"]) == 2
     assert content["least_ratio"] <= content["mean_ratio"]
+
+
+def test_profile(tmp_path: Path) -> None:
+    for row in smoke("profile", tmp_path, "--workloads", "tiny,digits")["rows"]:
+        assert row["profile"]["us"] > 0 and row["profile"]["rows"]
+    # A script of this name must not stand in the way of the library's module.
+    code = f"import sys; sys.path.insert(0, {str(BENCH)!r}); import cProfile; cProfile.Profile()"
+    subprocess.run([sys.executable, "-c", code], check=True)

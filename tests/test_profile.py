@@ -9,6 +9,7 @@ import pytest
 import dnncore as dnn
 from dnncore import profiling
 from dnncore._engine import CLOCK_CELLS, CLOCK_PARTS, Clock
+from dnncore.cli import main
 
 LAYERS = [dnn.Dense(48, "relu"), dnn.Dropout(0.2), dnn.Dense(32, "gelu"), dnn.Dense(3)]
 
@@ -72,6 +73,7 @@ def test_waiting_is_shown_with_several_threads():
         {"shuffle": False},
         {"optimizer": dnn.SGD(0.01), "sample_weight": np.ones(500)},
         {"class_weight": "balanced"},
+        {"accumulate": 3},
         {"optimizer": dnn.Adam(dnn.schedules.Cosine(1e-3))},
     ],
     ids=str,
@@ -171,3 +173,56 @@ def test_ceiling():
     assert one > 0.1 and two > 0.1
     with pytest.raises(ValueError, match="threads"):
         profiling.ceiling("float32", 0)
+
+
+def bench(*arguments):
+    return main(["bench", *arguments, "--seconds", "0.02"])
+
+
+def test_bench_of_generated_data(capsys, tmp_path):
+    out = tmp_path / "profile.json"
+    assert bench("--layers", "12-8-1", "--batch", "16", "--json", str(out)) == 0
+    assert capsys.readouterr().out.startswith("12-8-1 float32 mse, batches of 16, 1 thread:")
+    assert json.loads(out.read_text())["rows"]
+
+
+def test_bench_of_a_model(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = ["a,b,kind"] + [f"{i},{i % 7},{'xyz'[i % 3]}" for i in range(60)]
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    train = ["train", "data.csv", "--hidden", "8", "--epochs", "1", "--no-plot", "--quiet"]
+    assert main(train) == 0
+    capsys.readouterr()
+    assert bench("model.safetensors", "data.csv", "--target", "kind") == 0
+    assert "dense 2-8 relu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ([], "--layers"),
+        (["--layers", "12"], "--layers"),
+        (["--layers", "12-x"], "--layers"),
+        (["model.safetensors"], "data"),
+        (["model.safetensors", "data.csv", "--layers", "3-2"], "--layers"),
+    ],
+)
+def test_bench_says_what_is_missing(arguments, match, capsys):
+    assert bench(*arguments) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_picture():
+    pytest.importorskip("matplotlib")
+    from dnncore.plotting import plot_profile
+
+    found = look(n_threads=1)
+    ax = plot_profile(found)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "gather",
+        *dict.fromkeys(row.name for row in found.rows if row.operation is not None),
+        "loss",
+        "next",
+    ]
+    assert math.isclose(sum(bar.get_width() for bar in ax.patches), found.us, rel_tol=1e-6)
+    assert ax.get_legend() is not None

@@ -19,6 +19,7 @@ enum {
     DNN_CELL_NEXT,
     DNN_CELL_GATHER,
     DNN_CELL_LOSS,
+    DNN_CELL_UPDATE, /* of all parameters, in a phase of its own */
     DNN_CELLS
 };
 

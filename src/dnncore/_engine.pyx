@@ -62,6 +62,7 @@ cdef extern from "_clock.h" nogil:
     enum:
         CELL_GATHER "DNN_CELL_GATHER"
         CELL_LOSS "DNN_CELL_LOSS"
+        CELL_UPDATE "DNN_CELL_UPDATE"
         CELLS "DNN_CELLS"
         CLOCK_HEAD "DNN_CLOCK_HEAD"
     uint64_t ticks_now "dnn_ticks"() noexcept

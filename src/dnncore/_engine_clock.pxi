@@ -9,7 +9,7 @@ cdef enum Part:
     PART_UPDATE
     PARTS
 
-CLOCK_CELLS = ("off", "wait", "next", "gather", "loss")
+CLOCK_CELLS = ("off", "wait", "next", "gather", "loss", "update")
 CLOCK_PARTS = ("forward", "activation", "slope", "dx", "dw", "update")
 
 

@@ -86,6 +86,7 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Training* t = <Training*>job
     cdef Py_ssize_t first, rows
     if t.late != NOT_LATE:
+        begin(t.space.clock, worker, CELL_UPDATE)
         late_tile(t, <Py_ssize_t>tile)
         return
     if t.in_weights:

@@ -1,4 +1,4 @@
-"""The command line: ``dnncore train``, ``predict``, ``evaluate`` and ``info``."""
+"""The command line: ``dnncore train``, ``predict``, ``evaluate``, ``info`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         (_add_predict, "predict", "predict new rows with a model"),
         (_add_evaluate, "evaluate", "score a model on data with known targets"),
         (_add_info, "info", "describe a model, or this installation"),
+        (_add_bench, "bench", "show where the time of training goes"),
     ):
         add(commands.add_parser(name, help=text, description=f"{text.capitalize()}."))
     return parser
@@ -156,6 +157,28 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="file that dnncore train wrote")
 
 
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_bench)
+    add = parser.add_argument
+    # fmt: off
+    add("model", metavar="MODEL", nargs="?", help="file that dnncore train wrote")
+    add("data", metavar="DATA", nargs="?", help="what to train it on")
+    add("--layers", metavar="SIZES", help="sizes from input to output, e.g. 784-512-10, with "
+        "generated data")
+    add("--data", dest="directory", metavar="DIR", help="where the files of (fashion-)mnist are")
+    add("--target", metavar="COL", help="column with the truth (default: as in training)")
+    add("--activation", choices=sorted(ACTIVATIONS), metavar="NAME", default="relu",
+        help="of the hidden --layers (default: relu)")
+    add("--dtype", choices=("float32", "float64"), default="float32",
+        help="of --layers (default: float32)")
+    add("--batch", type=_count, metavar="N", default=128, help="rows a step (default: 128)")
+    add("--optimizer", choices=sorted(OPTIMIZERS), default="adam", help="(default: adam)")
+    add("--threads", type=_count, metavar="N", help="(default: by the size of a step)")
+    add("--seconds", type=float, metavar="S", default=1.0, help="how long to look (default: 1)")
+    add("--json", metavar="FILE", help="also write the numbers there")
+    # fmt: on
+
+
 def _count(text: str) -> int:
     try:
         return check_int(int(text), "it")
@@ -168,6 +191,12 @@ def _count(text: str) -> int:
 
 def _train(args: argparse.Namespace) -> None:
     from dnncore._cli_train import run
+
+    run(args)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from dnncore._cli_bench import run
 
     run(args)
 

@@ -650,13 +650,14 @@ class Network:
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
+        accumulate: int = 1,
         n_threads: int | None = None,
     ) -> Profile:
         """See where the time of training goes: a copy of the network is trained for a while.
 
         Parameters
         ----------
-        X, y, batch_size, optimizer, shuffle, sample_weight, class_weight, n_threads
+        X, y, batch_size, optimizer, shuffle, sample_weight, class_weight, accumulate, n_threads
             As for ``fit``.
         seconds : float
             How long to look, after a short start.
@@ -677,7 +678,7 @@ class Network:
         return profile(
             self, X, y, seconds=seconds, batch_size=batch_size, optimizer=optimizer,
             shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
-            n_threads=n_threads,
+            accumulate=accumulate, n_threads=n_threads,
         )  # fmt: skip
 
     def _metrics(

@@ -35,8 +35,9 @@ class ProfileRow:
     operation : int or None
         Place among the network's operations; None for what belongs to none.
     name : str
-        The operation, e.g. ``"dense 784-512 relu"``, or ``"gather"``, ``"loss"``, ``"next"``
-        (what one thread prepares between two phases), ``"wait"``.
+        The operation, e.g. ``"dense 784-512 relu"``, or ``"gather"``, ``"loss"``, ``"update"``
+        (that needs the whole gradient first), ``"next"`` (what one thread prepares between two
+        phases), ``"wait"``.
     part : str
         Of an operation: ``"forward"`` (with bias and relu), ``"activation"``, ``"slope"`` (times
         the activation's derivative), ``"dx"``, ``"dw"`` (with the bias's), ``"update"``.
@@ -292,6 +293,7 @@ def _fill(
     made.add(None, "loss", "", cells["loss"])
     for row in backward:
         made.add(*row)
+    made.add(None, "update", "", cells["update"])
     made.add(None, "next", "", cells["next"])
     made.add(None, "wait", "", cells["wait"])
     return work

@@ -10,6 +10,7 @@ Each function draws into the axes it is given, or into new ones, and returns the
 ``plot_weights``              weights of a layer as pictures
 ``plot_learning_rates``       the loss while the learning rate grows
 ``plot_layer_statistics``     dead units, saturation, gradients by layer and epoch
+``plot_profile``              where the time of a training step goes
 ============================  =============================================================
 """
 
@@ -20,6 +21,7 @@ from dnncore.plotting._confusion import plot_confusion_matrix
 from dnncore.plotting._history import plot_history
 from dnncore.plotting._learning_rate import plot_learning_rates
 from dnncore.plotting._predictions import plot_predictions
+from dnncore.plotting._profile import plot_profile
 from dnncore.plotting._statistics import plot_layer_statistics
 from dnncore.plotting._weights import plot_weights
 
@@ -30,5 +32,6 @@ __all__ = [
     "plot_layer_statistics",
     "plot_learning_rates",
     "plot_predictions",
+    "plot_profile",
     "plot_weights",
 ]
