@@ -221,6 +221,22 @@ class TestSolvers:
         same = classifier(solver="sgd").fit(X, Y)
         np.testing.assert_allclose(ours.loss_curve_, same.loss_curve_, rtol=1e-12)
 
+    @pytest.mark.parametrize("solver", ["sgd", "rmsprop"])
+    @pytest.mark.parametrize("clip", ["clip_norm", "clip_value"])
+    def test_clipping(self, clip, solver):
+        more = {"solver": solver, "momentum": 0.0, "alpha": 0.0, "max_iter": 1}
+        plain, model = regressor(**more), regressor(**more, **{clip: 1e-3})
+        before = regressor(**more | {"learning_rate_init": 1e-300}).fit(X, V).coefs_
+        steps = [
+            np.concatenate([(w - w0).ravel() for w, w0 in zip(m.coefs_, before, strict=True)])
+            for m in (plain.fit(X, V), model.fit(X, V))
+        ]
+        if solver == "sgd":
+            size = np.linalg.norm if clip == "clip_norm" else lambda step: np.abs(step).max()
+            assert size(steps[1]) <= 1.0001e-5 < size(steps[0])
+        else:
+            assert not np.array_equal(*steps)
+
     def test_partial_fit_goes_on(self):
         model = classifier(solver="nadam")
         for _ in range(40):
@@ -241,6 +257,10 @@ class TestSolvers:
             ({"solver": dnn.Adam(), "learning_rate": "adaptive"}, "learning rate of its own"),
             ({"solver": dnn.Adam(l2=0.1)}, "set alpha instead"),
             ({"solver": "newton"}, "solver"),
+            ({"clip_norm": 1.0, "clip_value": 1.0}, "not both"),
+            ({"clip_norm": -1.0}, "clip_norm"),
+            ({"clip_norm": 1.0, "solver": "lbfgs"}, "line search"),
+            ({"clip_norm": 1.0, "solver": dnn.Adam()}, "Let the optimizer clip"),
         ],
     )
     def test_what_they_cannot_be(self, more, words):

@@ -200,6 +200,8 @@ class Engine:
     def _fit_lbfgs(self: Any, X: Any, y: NDArray[Any], weight: Any) -> None:
         if np.any(self.dropout):
             raise ValueError("dropout needs a stochastic solver; 'lbfgs' sees all rows at once.")
+        if self.clip_norm is not None or self.clip_value is not None:
+            raise ValueError("Clipping needs a stochastic solver; 'lbfgs' has a line search.")
         # SciPy works in float64, and so do scikit-learn's parameters from then on.
         self.coefs_ = [c.astype(np.float64, copy=False) for c in self.coefs_]
         self.intercepts_ = [b.astype(np.float64, copy=False) for b in self.intercepts_]

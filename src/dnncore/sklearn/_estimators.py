@@ -43,6 +43,8 @@ class MLPClassifier(Engine, sklearn.neural_network.MLPClassifier):  # type: igno
         Weights by class, 1 for those not named; they multiply ``sample_weight``.
     dropout : float or list of float
         Share of each hidden layer's outputs that is dropped in training.
+    clip_norm, clip_value : float, optional
+        Limit of the norm of the loss's gradient, or of each of its numbers.
     scoring : str or callable, optional
         What scores the validation set after each epoch: as in ``cross_val_score``, or ``"loss"``.
         By default the accuracy.
@@ -189,6 +191,8 @@ class MLPRegressor(Engine, sklearn.neural_network.MLPRegressor):  # type: ignore
         ``dnncore.losses.Custom``.
     dropout : float or list of float
         Share of each hidden layer's outputs that is dropped in training.
+    clip_norm, clip_value : float, optional
+        Limit of the norm of the loss's gradient, or of each of its numbers.
     scoring : str or callable, optional
         What scores the validation set after each epoch: as in ``cross_val_score``, or ``"loss"``.
         By default R2.

@@ -54,6 +54,11 @@ class _Base:
         return True, " Stopping."
 
 
+def _clip(estimator: Any) -> tuple[float, float]:
+    """Limits of each number of the gradient, and of its norm; 0 sets none."""
+    return estimator.clip_value or 0.0, estimator.clip_norm or 0.0
+
+
 class Sgd(_Base):
     """``solver="sgd"`` with its three schedules."""
 
@@ -66,10 +71,11 @@ class Sgd(_Base):
         self.learning_rate = float(estimator.learning_rate_init)
         self.schedule = estimator.learning_rate
         self.momentum, self.power_t = estimator.momentum, estimator.power_t
+        self.clip = _clip(estimator)
 
     def settings(self, step: int, left: int, scale: float) -> Settings:
         """See ``_Base``."""
-        row = [self.learning_rate * scale, 0.0, 0.0, self.momentum, *[0.0] * 4]
+        row = [self.learning_rate * scale, 0.0, 0.0, self.momentum, 0.0, 0.0, *self.clip]
         return _KERNELS[self.state.kernel][0], np.array([row])
 
     def epoch_ends(self, samples: int) -> None:
@@ -96,11 +102,12 @@ class Adam(_Base):
         self.learning_rate = float(estimator.learning_rate_init)
         self.beta_1, self.beta_2 = estimator.beta_1, estimator.beta_2
         self.epsilon = estimator.epsilon
+        self.clip = _clip(estimator)
 
     def settings(self, step: int, left: int, scale: float) -> Settings:
         """See ``_Base``."""
         rate = self.learning_rate_init * scale
-        row = [rate, 0.0, 0.0, self.beta_1, self.beta_2, self.epsilon, 0.0, 0.0]
+        row = [rate, 0.0, 0.0, self.beta_1, self.beta_2, self.epsilon, *self.clip]
         return _KERNELS["adam"][0], np.array([row])
 
     def epoch_ends(self, samples: int) -> None:
@@ -147,12 +154,17 @@ def make(estimator: Any, n: int, dtype: np.dtype[Any]) -> _Base:
     """
     solver, rate = estimator.solver, estimator.learning_rate
     scheduled = isinstance(rate, Schedule) or callable(rate)
+    clip = {"clip_norm": estimator.clip_norm, "clip_value": estimator.clip_value}
+    if None not in clip.values():
+        raise ValueError("Give clip_norm or clip_value, not both.")
     if isinstance(solver, Optimizer):
         if scheduled or rate != "constant":
             raise ValueError(
                 f"learning_rate={rate!r} would change nothing: {solver!r} has a learning rate of "
                 "its own, which may be a schedule."
             )
+        if any(clip.values()):
+            raise ValueError(f"Let the optimizer clip: give {solver!r} the clip.")
         if solver.l2 != 0.0:
             raise ValueError(f"alpha stands for the l2 of {solver!r}; set alpha instead.")
         return Chosen(solver, n, dtype)
@@ -175,4 +187,4 @@ def make(estimator: Any, n: int, dtype: np.dtype[Any]) -> _Base:
     if solver == "lion":  # scikit-learn's defaults are Adam's
         del known["beta2"]
     fields = {name: value for name, value in known.items() if hasattr(optimizer, name)}
-    return Chosen(replace(optimizer, **fields), n, dtype)
+    return Chosen(replace(optimizer, **fields, **clip), n, dtype)

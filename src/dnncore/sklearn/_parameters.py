@@ -19,6 +19,8 @@ __all__ = ["CLASSIFIER", "COMMON", "REGRESSOR", "constraints", "constructor"]
 
 COMMON: dict[str, Any] = {
     "dropout": 0.0,
+    "clip_norm": None,
+    "clip_value": None,
     "scoring": None,
     "restore_best": False,
     "callbacks": None,
@@ -48,6 +50,8 @@ _MORE: dict[str, list[Any]] = {
     "activation": [StrOptions(_HIDDEN), "array-like"],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "clip_value": [Interval(Real, 0, None, closed="neither"), None],
     "scoring": [str, callable, None],
     "restore_best": ["boolean"],
     "callbacks": ["array-like", None],
