@@ -9,7 +9,7 @@
 # will use it; A is packed, in blocks of MR rows, if many columns will use it.
 #
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
-# results do not depend on how rows and columns are cut (depth is cut at DEPTH_BLOCK, a constant).
+# results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
 
 cdef inline inlined block(
     const int rows, const int vectors, const bint packed, Py_ssize_t depth,
@@ -170,20 +170,39 @@ cdef void panel_wide(
 cdef void pack_rows(
     Py_ssize_t depth, int columns, int width, const real* b, Py_ssize_t b_step, real* out
 ) noexcept nogil:
-    # A panel whose columns are contiguous in memory.
+    # A panel that is not full, its columns contiguous in memory.
     cdef Py_ssize_t p
     cdef int j
     for p in range(depth):
-        if columns == width:
-            for j in range(width // LANES):
-                vstore(out + j * LANES, vload(b + j * LANES))
-        else:
-            for j in range(columns):
-                out[j] = b[j]
-            for j in range(columns, width):
-                out[j] = 0
+        for j in range(columns):
+            out[j] = b[j]
+        for j in range(columns, width):
+            out[j] = 0
         b += b_step
         out += width
+
+
+cdef void pack_group(
+    Py_ssize_t depth, int panels, const real* b, Py_ssize_t b_step, real* out
+) noexcept nogil:
+    # Full panels side by side, one after the other into `out`. Rows of B lie far apart, each on a
+    # page of its own: a row is read across all panels, not one panel after the other.
+    cdef Py_ssize_t p
+    cdef int j
+    cdef const real* ahead
+    cdef real* to
+    for p in range(depth):
+        ahead = b + (PACK_AHEAD if p + PACK_AHEAD < depth else 0) * b_step
+        to = out
+        for j in range(panels):
+            prefetch_read(ahead)
+            prefetch_read(ahead + LANES)
+            vstore(to, vload(b + j * PANEL))
+            vstore(to + LANES, vload(b + j * PANEL + LANES))
+            ahead += PANEL
+            to += depth * PANEL
+        b += b_step
+        out += PANEL
 
 
 cdef inline inlined transpose(vec* r) noexcept nogil:
@@ -242,13 +261,37 @@ cdef void pack_transposed(
             out += width
 
 
+cdef inline void pack_columns(
+    Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t first, Py_ssize_t stop, const real* a,
+    Py_ssize_t a_step, real* out
+) noexcept nogil:
+    cdef Py_ssize_t p, at = 0
+    cdef int i
+    while at < rows:
+        for p in range(first, stop):
+            for i in range(MR):
+                out[at * depth + p * MR + i] = a[p * a_step + at + i]
+        at += MR
+
+
 cdef void pack_blocks(
     Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
     real* out
 ) noexcept nogil:
     # A in blocks of rows as `panel` takes them: per block `depth` times its rows' elements.
-    cdef Py_ssize_t p
+    cdef Py_ssize_t p, at, stop
     cdef int i, n
+    if a_row == 1:
+        # A's transpose as it lies in memory, some of its rows at a time through all full blocks.
+        at = rows // MR * MR
+        p = 0
+        while p < depth:
+            stop = min(p + 8, depth)
+            pack_columns(at, depth, p, stop, a, a_step, out)
+            p = stop
+        a += at
+        out += at * depth
+        rows -= at
     while rows > 0:
         n = block_height(rows)
         if a_step == 1 and n == MR:
@@ -257,10 +300,6 @@ cdef void pack_blocks(
                 transpose_lines(depth, LANES if MR - i > LANES else MR - i, a + i * a_row, a_row,
                                 out + i, MR)
                 i -= LANES
-        elif a_row == 1 and n == MR:
-            for p in range(depth):
-                for i in range(MR):
-                    out[p * MR + i] = a[p * a_step + i]
         else:
             for p in range(depth):
                 for i in range(n):
@@ -270,6 +309,14 @@ cdef void pack_blocks(
         out += n * depth
 
 
+cdef inline Py_ssize_t depth_cut(Py_ssize_t depth) noexcept nogil:
+    """Depth in one go: equal parts, for a short rest would read and write C for little work."""
+    cdef Py_ssize_t parts = (depth + DEPTH_BLOCK - 1) // DEPTH_BLOCK
+    if parts <= 1:
+        return depth
+    return ((depth + parts - 1) // parts + 7) // 8 * 8
+
+
 cdef void product(const Product* g) noexcept nogil:
     cdef const real* a = <const real*>g.a
     cdef const real* b = <const real*>g.b
@@ -277,18 +324,20 @@ cdef void product(const Product* g) noexcept nogil:
     cdef const real* bias = <const real*>g.bias
     cdef const real* gate
     cdef real* b_scratch = <real*>g.scratch
-    cdef real* a_scratch = b_scratch + DEPTH_BLOCK * PANEL
+    cdef real* a_scratch = b_scratch + DEPTH_BLOCK * PANEL * GROUP
     cdef const real* a_block
     cdef const real* b_panel
-    cdef Py_ssize_t start = 0, depth, first, rows, j, b_step
-    cdef int columns, width, epilogue
+    cdef const real* next_panel = NULL
+    cdef Py_ssize_t start = 0, depth, first, rows, j, b_step, grouped
+    cdef Py_ssize_t cut = depth_cut(g.depth)
+    cdef int columns, width, epilogue, panels
     cdef bint last, accumulate
     cdef bint pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
     while start < g.depth or start == 0:
         depth = g.depth - start
-        last = depth <= DEPTH_BLOCK
+        last = depth <= cut
         if not last:
-            depth = DEPTH_BLOCK
+            depth = cut
         accumulate = g.accumulate or start > 0
         epilogue = g.epilogue if last else EPI_NONE
         first = 0
@@ -302,7 +351,7 @@ cdef void product(const Product* g) noexcept nogil:
                 a_block = a_scratch
             c = <real*>g.c + first * g.c_row
             gate = <const real*>g.gate + first * g.gate_row if epilogue == EPI_GATE else NULL
-            j = 0
+            j = grouped = 0
             while j < g.columns:
                 columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
                 width = LANES if columns <= LANES else 2 * LANES
@@ -311,10 +360,18 @@ cdef void product(const Product* g) noexcept nogil:
                 if g.b_column != 1:
                     pack_transposed(
                         depth, columns, width, b + j * g.b_column, g.b_column, b_scratch)
-                elif columns != width or (
+                elif columns != width:
+                    pack_rows(depth, columns, width, b + j, g.b_step, b_scratch)
+                elif width == PANEL and (
                     rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
                 ):
-                    pack_rows(depth, columns, width, b + j, g.b_step, b_scratch)
+                    if j == grouped:
+                        panels = <int>min((g.columns - j) // PANEL, <Py_ssize_t>GROUP)
+                        pack_group(depth, panels, b + j, g.b_step, b_scratch)
+                        grouped = j + panels * PANEL
+                        next_panel = b_scratch
+                    b_panel = next_panel
+                    next_panel += depth * PANEL
                 else:
                     b_panel = b + j
                     b_step = g.b_step
