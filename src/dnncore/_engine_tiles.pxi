@@ -78,7 +78,7 @@ cdef struct Batch:
 
 # How work is cut: docs/decisions/0002-engine.md has the measurements.
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
-cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 131072
+cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 262144
 cdef Py_ssize_t INFERENCE_ROWS = 128
 
 
