@@ -5,8 +5,9 @@ cdef double multiply_adds(Py_ssize_t rounds) noexcept nogil:
     """Do 12 vectors of multiply-adds a round; the result only keeps them from being left out."""
     cdef real store[LANES]
     cdef vec s = broadcast(<real>0.999), t = broadcast(<real>0.001)
-    cdef vec a = t, b = t + s, c = a + s, d = b + s, e = c + s, f = d + s
-    cdef vec g = e + s, h = f + s, i = g + s, j = h + s, k = i + s, m = j + s
+    # Each starts elsewhere: compilers make one of two chains that are equal.
+    cdef vec a = t, b = a + t, c = b + t, d = c + t, e = d + t, f = e + t
+    cdef vec g = f + t, h = g + t, i = h + t, j = i + t, k = j + t, m = k + t
     cdef Py_ssize_t r
     cdef double total = 0
     for r in range(rounds):
