@@ -25,12 +25,13 @@ SCRIPTS = {
     "busy": [],
     "profile": ["--workloads", "tiny,digits"],
     "memory": [],
+    "features": [],
     "functional": [],
     "sklearn_dropin": ["--workloads", "iris,sparse text,100k x 50"],
 }
 """Scripts in their order, and what their smoke run is limited to."""
 
-CHARTLESS = ("memory", "functional", "sklearn_dropin")
+CHARTLESS = ("memory", "features", "functional", "sklearn_dropin")
 
 
 def run(*command: str) -> int:

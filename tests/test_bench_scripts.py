@@ -38,7 +38,7 @@ def smoke(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
         assert content["script"] == script
         assert {"dnncore", "numpy", "scipy", "simd level"} <= content["dnncore"].keys()
     drawn = run("plot.py", str(out))
-    if script in ("memory", "sklearn_dropin"):
+    if script in ("memory", "features", "sklearn_dropin"):
         assert drawn.returncode == 2 and f"no chart is made of {script}.py" in drawn.stderr
     else:
         assert drawn.returncode == 0, drawn.stderr
@@ -128,6 +128,17 @@ def test_memory_of_a_fit_is_what_summary_predicts(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for row in json.loads(out.read_text())["rows"]:
         assert 0.9 < row["ratio"] < 1.1
+
+
+def test_features(tmp_path: Path) -> None:
+    from dnncore import kernels
+
+    rows = smoke("features", tmp_path)["rows"]
+    names = {row["feature"] for row in rows}
+    assert names >= set(kernels.ACTIVATIONS) - {"identity", "softmax"}
+    assert names >= {"dropout", "Adam", "Lion", "label smoothing", "validation F1"}
+    for row in rows:
+        assert row["without"]["us"] > 0 and row["with"]["us"] > 0 and row["alone"]["us"] > 0
 
 
 def test_tables_of_the_readme() -> None:
