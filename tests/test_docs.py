@@ -127,3 +127,16 @@ def test_script_makes_every_picture_of_the_tutorial(tmp_path):
     made = {path.name for path in tmp_path.glob("*.png") if path.stat().st_size > 5000}
     assert shown
     assert shown == made
+
+
+def test_script_makes_every_picture_of_the_page_of_pictures(tmp_path):
+    script = ROOT / "docs" / "make_pictures.py"
+    subprocess.run(
+        [sys.executable, "-W", "error", str(script), "--out", str(tmp_path)],
+        check=True,
+        timeout=240,
+    )
+    page = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\(images/([^)]+)\)", page))
+    assert shown == {path.name for path in tmp_path.glob("*.png") if path.stat().st_size > 5000}
+    assert all((ROOT / "docs" / "images" / name).stat().st_size < 100_000 for name in shown)
