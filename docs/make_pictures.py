@@ -26,6 +26,7 @@ BLOCK = re.compile(
 
 
 def main() -> None:
+    """Run the page and save its pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "images", help="folder to write to")
     asked = parser.parse_args()
