@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from dnncore import _custom_loss, _kernels, checkpoints, prediction, training
 from dnncore._data import ClassWeight, as_data, as_validation, split, weigh
 from dnncore._divergence import LastFinite
-from dnncore._engine import Position, Program
+from dnncore._engine import Data, Position, Program
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.averaging import Averaging, Kept, as_averaging
