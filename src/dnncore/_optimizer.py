@@ -39,7 +39,7 @@ TABLE_STEPS = 2048
 """Steps for which schedules are evaluated at once."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimizer:
     """Base of all optimizers.
 
@@ -92,6 +92,12 @@ class Optimizer:
             object.__setattr__(self, name, value)  # a float or Schedule; frozen for everyone else
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("Give clip_norm or clip_value, not both.")
+
+    def __repr__(self) -> str:
+        """Write the call that makes the optimizer, without clipping that is not asked for."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        words = [f"{name}={value!r}" for name, value in values.items() if value is not None]
+        return f"{type(self).__name__}({', '.join(words)})"
 
     def _hyper(self) -> list[str]:
         return [f.name for f in fields(self) if f.name in _RANGES]

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent: ``v = momentum v - lr g``, ``W = W + v``.
 
@@ -62,7 +62,7 @@ class SGD(Optimizer):
     _slots = ("", "momentum", "", "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
     """``s = rho s + (1 - rho) g^2``, ``W = W - lr g / (sqrt(s) + eps)``.
 
@@ -91,7 +91,7 @@ class RMSprop(Optimizer):
     _slots = ("", "rho", "", "eps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam with bias correction.
 
@@ -124,7 +124,7 @@ class Adam(Optimizer):
     _slots = ("", "beta1", "beta2", "eps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: first ``W = W - lr weight_decay W``, then Adam.
 
@@ -150,7 +150,7 @@ class AdamW(Adam):
     _slots = ("weight_decay", "beta1", "beta2", "eps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Nadam(Adam):
     """Adam whose first moment looks one step ahead, as Nesterov's momentum does.
 
@@ -173,7 +173,7 @@ class Nadam(Adam):
         return "nadam"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RAdam(Adam):
     """Adam that warms up by itself.
 
@@ -196,7 +196,7 @@ class RAdam(Adam):
         return "radam"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
     """``s = s + g^2``, ``W = W - lr g / (sqrt(s) + eps)``: steps that only get shorter.
 
@@ -224,7 +224,7 @@ class Adagrad(Optimizer):
     _slots = ("", "", "", "eps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adadelta(Optimizer):
     """Steps of the size of earlier steps, in proportion to the gradient's size by now.
 
@@ -257,7 +257,7 @@ class Adadelta(Optimizer):
     _slots = ("", "rho", "", "eps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """Steps of one size in every coordinate, with half of Adam's memory.
 
