@@ -233,7 +233,9 @@ count.restype = ctypes.c_ulong
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((500, 100)), rng.standard_normal((500, 100))
 _kernels._force_matmul_path({path!r})
-layers = [dnn.Dense(300, "gelu"), dnn.Dropout(0.1), dnn.Dense(300, "relu"), dnn.Dense(100)]
+block = dnn.Residual([dnn.LayerNorm(), dnn.Dense(300, "relu"), dnn.GaussianNoise(0.1)])
+layers = [dnn.Dense(300, "gelu"), dnn.Dropout(0.1), dnn.BatchNorm(), block, dnn.PReLU(),
+          dnn.Blend("silu"), dnn.RMSNorm(), dnn.AlphaDropout(0.1), dnn.Dense(100)]
 net = dnn.Network(100, layers, loss="mse", dtype="float64")
 seen = []
 class Count(dnn.Callback):  # the engine's work lies between these two

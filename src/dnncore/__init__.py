@@ -6,7 +6,7 @@
 
 =====================  ====================================================================
 ``network``            ``Network``: fit, predict, evaluate; forward, backward, step
-``layers``             ``Dense``, ``Dropout``
+``layers``             ``Dense``, normalisation, noise, residual blocks, activations
 ``losses``             losses by name, ``Huber``
 ``optimizers``         ``Adam``, ``AdamW``, ``SGD``, ``Lion`` and others
 ``schedules``          learning rates and other numbers that change from step to step
@@ -50,7 +50,20 @@ from dnncore.callbacks import (
 from dnncore.checkpoints import load_checkpoint, save_checkpoint
 from dnncore.exceptions import DivergenceError, ModelFormatError, NotFittedError
 from dnncore.history import History
-from dnncore.layers import Dense, Dropout, Layer
+from dnncore.layers import (
+    Activation,
+    AlphaDropout,
+    BatchNorm,
+    Blend,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    PReLU,
+    Residual,
+    RMSNorm,
+)
 from dnncore.lbfgs import LBFGS
 from dnncore.learning_rate import find_learning_rate
 from dnncore.losses import Huber, Loss
@@ -77,14 +90,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activation",
     "EMA",
     "LBFGS",
-    "SGD",
     "SWA",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AlphaDropout",
+    "BatchNorm",
+    "Blend",
     "CSVLogger",
     "Callback",
     "Checkpoint",
@@ -92,10 +108,12 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "GaussianNoise",
     "History",
     "Huber",
     "LambdaCallback",
     "Layer",
+    "LayerNorm",
     "LayerStatistics",
     "Lion",
     "Loss",
@@ -106,10 +124,14 @@ __all__ = [
     "Network",
     "NotFittedError",
     "Optimizer",
+    "PReLU",
     "ProgressBar",
     "RAdam",
+    "RMSNorm",
     "RMSprop",
     "ReduceLROnPlateau",
+    "Residual",
+    "SGD",
     "TensorBoard",
     "TimeLimit",
     "__version__",

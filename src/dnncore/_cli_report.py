@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dnncore._cli_model import Model
 from dnncore.callbacks import Callback
-from dnncore.layers import Dense, Dropout
+from dnncore.layers import Dense, Dropout, walk
 from dnncore.network import Network
 
 __all__ = [
@@ -94,8 +94,8 @@ def describe_columns(model: Model, *, every: bool = False) -> str:
 
 def describe_network(network: Network) -> str:
     """Say the network in a line, as ``64-256-256-10, relu``."""
-    dense = [layer for layer in network.layers if isinstance(layer, Dense)]
-    dropout = [layer for layer in network.layers if isinstance(layer, Dropout)]
+    dense = [layer for layer in walk(network.layers) if isinstance(layer, Dense)]
+    dropout = [layer for layer in walk(network.layers) if isinstance(layer, Dropout)]
     words = ["-".join(str(n) for n in (network.n_in, *(layer.units for layer in dense)))]
     words += dict.fromkeys(layer.activation for layer in dense[:-1])
     words += dict.fromkeys(f"dropout {layer.rate:g}" for layer in dropout)

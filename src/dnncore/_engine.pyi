@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Self, TypedDict, final
+from typing import Any, Final, Literal, NotRequired, Self, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +11,23 @@ CLOCK_PARTS: Final[tuple[str, ...]]
 Settings = tuple[int, NDArray[np.float64]]
 """Id of an optimizer, and rows of ``(lr, l2, decay, beta1, beta2, eps, clip_value, clip_norm)``."""
 
-class DenseFields(TypedDict):
-    kind: Literal["dense"]
+class OperationFields(TypedDict):
+    kind: str
     source: int
     target: int
-    activation: int
-    trainable: bool
-    weight: int
-    bias: int
-    l1: float
-    l2: float
-    learning_rate_factor: float
-    max_norm: float
-
-class DropoutFields(TypedDict):
-    kind: Literal["dropout"]
-    source: int
-    target: int
-    rate: float
-    stream: int
+    skip: NotRequired[int]
+    activation: NotRequired[int]
+    trainable: NotRequired[bool]
+    weight: NotRequired[int]
+    bias: NotRequired[int]
+    running: NotRequired[int]
+    rate: NotRequired[float]
+    momentum: NotRequired[float]
+    stream: NotRequired[int]
+    l1: NotRequired[float]
+    l2: NotRequired[float]
+    learning_rate_factor: NotRequired[float]
+    max_norm: NotRequired[float]
 
 @final
 class Workspace:
@@ -129,7 +127,7 @@ class Program:
         cls,
         params: NDArray[Any],
         widths: list[int],
-        operations: list[DenseFields | DropoutFields],
+        operations: list[OperationFields],
         loss: int,
         loss_parameters: Sequence[float],
         seed: int,

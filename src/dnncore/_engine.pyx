@@ -5,7 +5,8 @@ row of the batch (``value``), the activation's derivative if the output does not
 and the gradient of the loss by that output (``delta``). A training step has two phases:
 
 1. rows: the batch is cut into tiles of rows; a tile is gathered, sent through every operation,
-   through the loss and back to the first layer while it is in cache;
+   through the loss and back to the first layer while it is in cache. Only batch normalisation,
+   which needs sums over the whole batch, cuts this way into stages;
 2. weights: each layer's weights are cut into tiles of rows; a tile's gradient is summed over the
    whole batch and its parameters are updated at once, while both are in cache.
 
@@ -15,7 +16,8 @@ Tiles are cut by shape, never by the number of threads, and within a phase they 
 memory: whoever computes a tile, in whatever order, the result has the same bits.
 
 Nothing is allocated and no Python object is touched while steps run. Callers validate.
-``_engine_tiles.pxi`` holds the work, ``_engine_phases.pxi`` its order, ``_team.h`` the threads.
+``_engine_tiles.pxi`` and ``_engine_layers.pxi`` hold the work, ``_engine_compile.pxi`` cuts it,
+``_engine_phases.pxi`` puts it in order, ``_team.h`` brings the threads.
 """
 
 import numpy as np
@@ -89,6 +91,8 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
 
 include "_engine_clock.pxi"
 include "_engine_tiles.pxi"
+include "_engine_compile.pxi"
+include "_engine_layers.pxi"
 include "_engine_phases.pxi"
 include "_engine_update.pxi"
 
@@ -137,6 +141,9 @@ cdef class Workspace:
                 s.slots[i].pre = NULL
                 if training and net.keeps_pre[i]:
                     s.slots[i].pre = place(base, &total, wide)
+                s.slots[i].kept = NULL
+                if training and net.kept_elements[i] > 0:
+                    s.slots[i].kept = place(base, &total, rows * net.kept_elements[i] * size)
                 s.slots[i].delta = NULL
                 if training or i == net.n_slots - 1:
                     s.slots[i].delta = place(base, &total, wide)
@@ -151,6 +158,10 @@ cdef class Workspace:
             s.scratch = place(base, &total, workers * net.table.panel_elements * size)
             s.gradient = place(
                 base, &total, workers * net.gradient_elements * size if training else 0)
+            s.statistics = place(
+                base, &total, net.statistics_elements * size if training else 0)
+            s.parts = place(
+                base, &total, losses * net.parts_elements * size if training else 0)
             if sweep == 0:
                 self.arena = <char*>malloc(total + 64)
                 if self.arena == NULL:
@@ -158,6 +169,8 @@ cdef class Workspace:
                         f"no memory for a workspace of {total} bytes ({rows} rows); "
                         "use a smaller batch_size")
                 base = self.arena + (64 - <size_t>self.arena % 64)
+        if training:
+            memset(s.statistics, 0, net.statistics_elements * size)
         self.nbytes = total
 
     def __dealloc__(self):
@@ -319,7 +332,7 @@ cdef class Program:
     widths : list of int
         Width of each slot; slot 0 is the network's input.
     operations : list of dict
-        ``kind`` (``"dense"`` or ``"dropout"``), ``source``, ``target`` and the kind's fields.
+        ``kind`` (a key of ``KINDS``), ``source``, ``target`` and the kind's fields.
     loss : int
         Id of the loss.
     loss_parameters : sequence of float
@@ -336,15 +349,14 @@ cdef class Program:
     cdef Workspace few_space           # used only while the GIL is held
     cdef Py_ssize_t forward_rows_kept  # rows of the last `forward`, for `backward`
     cdef object whole, squares         # of steps that need the whole gradient
+    cdef Py_ssize_t forward_rows_new   # ... if no `step` has used its statistics yet
     cdef bint busy
     cdef public Clock clock            # told where the time of training goes, or None
 
     def __cinit__(self, params, list widths, list operations, int loss, loss_parameters,
                   unsigned long long seed):
         cdef Net* net = &self.net
-        cdef Operation* op
-        cdef Operation* below
-        cdef Py_ssize_t i, first, n
+        cdef Py_ssize_t i
         self.params = params
         self.dtype = params.dtype
         self.seed = seed
@@ -355,10 +367,11 @@ cdef class Program:
         net.n_slots, net.n_operations = len(widths), len(operations)
         net.widths = <Py_ssize_t*>malloc(net.n_slots * sizeof(Py_ssize_t))
         net.keeps_pre = <bint*>malloc(net.n_slots * sizeof(bint))
+        net.kept_elements = <Py_ssize_t*>malloc(net.n_slots * sizeof(Py_ssize_t))
         net.operations = <Operation*>malloc((net.n_operations + 1) * sizeof(Operation))
         net.loss_parameters = <double*>malloc((net.n_loss_parameters + 1) * sizeof(double))
-        if (net.widths == NULL or net.keeps_pre == NULL or net.operations == NULL
-                or net.loss_parameters == NULL):
+        if (net.widths == NULL or net.keeps_pre == NULL or net.kept_elements == NULL
+                or net.operations == NULL or net.loss_parameters == NULL):
             raise MemoryError("no memory for the program")
         for i in range(net.n_loss_parameters):
             net.loss_parameters[i] = loss_parameters[i]
@@ -366,60 +379,18 @@ cdef class Program:
         for i in range(net.n_slots):
             net.widths[i] = widths[i]
             net.keeps_pre[i] = False
-        net.gradient_elements, net.work_per_row, n = 1, 0, 0
-        for i, fields in enumerate(operations):
-            op = &net.operations[i]
-            op.source, op.target = fields["source"], fields["target"]
-            op.n_in, op.n_out = net.widths[op.source], net.widths[op.target]
-            op.weight, op.bias = -1, -1
-            if fields["kind"] == "dense":
-                op.kind = DENSE
-                op.activation = fields["activation"]
-                op.trainable = fields["trainable"]
-                op.l1, op.l2 = fields["l1"], fields["l2"]
-                op.rate_factor = fields["learning_rate_factor"]
-                op.special = op.l1 != 0 or op.l2 != 0 or op.rate_factor != 1
-                if op.trainable:
-                    op.max_norm = fields["max_norm"]
-                op.weight, op.bias = fields["weight"], fields["bias"]
-                op.tile = weight_tile_rows(op.n_in, op.n_out)
-                net.keeps_pre[op.target] = needs_input(op.activation)
-                net.gradient_elements = max(
-                    net.gradient_elements, round_up(op.tile * op.n_out, 16) + op.n_out)
-                net.work_per_row += op.n_in * op.n_out
-                if op.trainable:
-                    n += (op.n_in + op.tile - 1) // op.tile
-            elif fields["kind"] == "dropout":
-                op.kind = DROPOUT
-                op.rate, op.stream = fields["rate"], fields["stream"]
-            else:
-                raise ValueError(f"unknown operation {fields['kind']!r}")
-            if i > 0:
-                below = &net.operations[i - 1]
-                if (op.kind == DENSE and below.kind == DENSE and below.target == op.source
-                        and below.activation == ACT_RELU):
-                    op.gates_source = True
-                    below.gated = True
-        net.gradient_elements = round_up(net.gradient_elements, 16)
-        net.weight_tiles = <WeightTile*>malloc((n + 1) * sizeof(WeightTile))
-        if net.weight_tiles == NULL:
-            raise MemoryError("no memory for the program")
-        net.n_weight_tiles = 0
-        for i in range(net.n_operations - 1, -1, -1):
-            op = &net.operations[i]
-            if op.kind == DENSE and op.trainable:
-                first = 0
-                while first < op.n_in:
-                    net.weight_tiles[net.n_weight_tiles].operation = <int>i
-                    net.weight_tiles[net.n_weight_tiles].first = first
-                    net.n_weight_tiles += 1
-                    first += op.tile
+            net.kept_elements[i] = 0
+        read_operations(net, operations)
+        cut_stages(net)
+        cut_weights(net)
         cut_columns(net)
 
     def __dealloc__(self):
         free(self.net.operations)
         free(self.net.widths)
         free(self.net.keeps_pre)
+        free(self.net.kept_elements)
+        free(self.net.stages)
         free(self.net.loss_parameters)
         free(self.net.weight_tiles)
         free(self.net.column_tiles)
@@ -427,6 +398,8 @@ cdef class Program:
     cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint sparse=False):
         """The training workspace, for one caller at a time; set `busy` False when done."""
         cdef Workspace space = self.training_space
+        if sparse:
+            self._check_sparse()
         if self.busy:
             raise RuntimeError(
                 "this network is being trained by another thread; train one network from one "
@@ -434,7 +407,7 @@ cdef class Program:
         if (space is None or space.space.rows < rows or space.workers < threads
                 or space.sparse != sparse):
             self.training_space = None  # release the old one first
-            self.forward_rows_kept = 0
+            self.forward_rows_kept = self.forward_rows_new = 0
             space = Workspace(
                 self, rows, threads, True,
                 max(1, (rows + 3) // row_tile(&self.net, rows) + 2), sparse)
@@ -444,6 +417,13 @@ cdef class Program:
         if self.clock is not None and threads <= self.clock.workers:
             space.space.clock = &self.clock.cells
         return space
+
+    cdef int _check_sparse(self) except -1:
+        if self.net.n_operations == 0 or self.net.operations[0].kind != DENSE:
+            raise ValueError(
+                "a sparse input needs a network that starts with a Dense layer; make it dense "
+                "with X.toarray()")
+        return 0
 
     def run(self, Data data, order, Position position, Py_ssize_t batch_size, double seconds,
             long long max_steps, tuple optimizer, s1, s2, int threads, tuple objective=None,
@@ -525,7 +505,7 @@ cdef class Program:
         t.has_late = t.whole != NULL or t.average != NULL or self.net.n_column_tiles > 0
         cdef Workspace space = self._enter(
             t.part_rows if t.part_rows > 0 else min(batch_size, t.n), threads, t.is_sparse)
-        self.forward_rows_kept = 0
+        self.forward_rows_kept = self.forward_rows_new = 0
         t.net, t.space = &self.net, &space.space
         space.space.tile_squares = (
             space.squares if t.objective != NULL and aim.penalty > 0 else NULL)
@@ -577,7 +557,7 @@ cdef class Program:
         t.grads = address(grads)
         t.seed = self.seed
         cdef Workspace space = self._enter(t.n, threads, t.is_sparse)
-        self.forward_rows_kept = 0
+        self.forward_rows_kept = self.forward_rows_new = 0
         t.net, t.space = &self.net, &space.space
         space.space.tile_squares = NULL
         try:
@@ -608,14 +588,14 @@ cdef class Program:
             with nogil:
                 mode = flush_denormals()
                 memcpy(t.space.slots[0].value, x_address, rows * self.net.widths[0] * size)
-                run_phases(threads, <uint64_t>((rows + t.tile - 1) // t.tile), forward_tile,
-                           no_next, &t, t.space.clock)
+                run_phases(threads, <uint64_t>pass_tiles(&t), forward_tile, forward_next, &t,
+                           t.space.clock)
                 memcpy(out_address, t.space.slots[self.net.n_slots - 1].value,
                        rows * width * size)
                 restore_denormals(mode)
         finally:
             self.busy = False
-        self.forward_rows_kept = rows
+        self.forward_rows_kept = self.forward_rows_new = rows
         return out
 
     def backward(self, d_out, grads, unsigned long long step, int threads):
@@ -639,12 +619,13 @@ cdef class Program:
             t.key = stream_key(self.seed, 1, step)
             t.tile = row_tile(t.net, rows)
             t.grads = address(grads)
+            t.stage = self.net.loss_stage
             with nogil:
                 mode = flush_denormals()
                 memcpy(t.space.slots[self.net.n_slots - 1].delta, d_address,
                        rows * width * size)
-                run_phases(threads, <uint64_t>((rows + t.tile - 1) // t.tile), backward_tile,
-                           backward_next, &t, t.space.clock)
+                run_phases(threads, <uint64_t>pass_tiles(&t), backward_tile, backward_next, &t,
+                           t.space.clock)
                 memcpy(dx_address, t.space.slots[0].delta, rows * self.net.widths[0] * size)
                 restore_denormals(mode)
         finally:
@@ -674,7 +655,8 @@ cdef class Program:
         cdef char* m2 = address(s2)
         cdef OptimizerSettings h
         cdef Averaging* kept = &average.c if average is not None else NULL
-        cdef int kind = optimizer[0]
+        cdef const Operation* op
+        cdef int i, kind = optimizer[0]
         cdef uint64_t mode
         cdef const double[:, ::1] settings = optimizer[1]
         memset(&h, 0, sizeof(OptimizerSettings))
@@ -686,7 +668,13 @@ cdef class Program:
         with nogil:
             mode = flush_denormals()
             update_all(&self.net, g, squares, kind, m1, m2, &h, kept, position.step)
+            for i in range(self.net.n_operations):
+                op = &self.net.operations[i]
+                if needs_batch(op) and self.forward_rows_new > 0:
+                    update_running(&self.net, &self.training_space.space, op,
+                                   self.forward_rows_new)
             restore_denormals(mode)
+        self.forward_rows_new = 0
 
     def infer(self, x, int link, out, int threads):
         """Outputs for all rows, after the activation with id `link`."""
@@ -749,7 +737,7 @@ cdef class Program:
             raise
         mode = flush_denormals()
         forward_rows(net, &self.few_space.space, <const char*>given.buf, NULL, 0, 0, rows, 0, False,
-                     0)
+                     0, net.n_operations, 0)
         net.table.activation_forward(
             link, rows, width, self.few_space.space.slots[net.n_slots - 1].value, result.buf)
         restore_denormals(mode)
@@ -777,6 +765,8 @@ cdef class Program:
     cdef Workspace _infer(self, Inference* t, int threads):
         cdef Py_ssize_t tiles
         cdef uint64_t mode
+        if t.batch.x == NULL:
+            self._check_sparse()
         t.chunk = min(t.rows, max(INFERENCE_ROWS, t.rows // MAX_TILES + 1))
         tiles = (t.rows + t.chunk - 1) // t.chunk
         threads = <int>min(threads, tiles)

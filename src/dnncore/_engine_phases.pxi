@@ -31,6 +31,7 @@ cdef struct Training:
     const Objective* objective       # NULL: the mean loss
     SparseRows sparse                # the batch's rows, if `is_sparse`
     bint is_sparse
+    int stage                        # of the rows
     bint in_weights                  # the phase: rows first, then weights
     # Beside the plain update (_engine_update.pxi)
     bint has_late                    # whether any of it is asked for
@@ -78,13 +79,57 @@ cdef uint64_t begin_rows(Training* t) noexcept nogil:
         t.input = t.batch.x + t.batch.start * t.net.widths[0] * size
     t.tile = row_tile(t.net, t.batch.rows)
     t.n_tiles = (t.batch.rows + t.tile - 1) // t.tile
+    t.stage = 0
     t.in_weights = False
     return <uint64_t>t.n_tiles
 
 
+cdef void forward_stage(
+    const Net* net, const Space* space, int number, const char* x, const SparseRows* sparse,
+    Py_ssize_t tile, Py_ssize_t first, Py_ssize_t rows, unsigned long long key, int worker
+) noexcept nogil:
+    """The forward part of a stage, for a tile of rows that are at `x` or in `sparse`."""
+    cdef const Stage* stage = &net.stages[number]
+    cdef const Operation* op
+    forward_rows(net, space, x, sparse, first, first, rows, key, True, stage.begin, stage.end,
+                 worker)
+    if stage.forward_sums >= 0:
+        op = &net.operations[stage.forward_sums]
+        if op.source != 0:
+            x = space.slots[op.source].value + first * op.n_in * net.table.itemsize
+        batch_sums(net, space, op, x, False, tile, first, rows)
+
+
+cdef void backward_stage(
+    const Net* net, const Space* space, int number, Py_ssize_t tile, Py_ssize_t first,
+    Py_ssize_t rows, unsigned long long key, bint need_dx, int worker
+) noexcept nogil:
+    cdef const Stage* stage = &net.stages[number]
+    backward_rows(net, space, first, rows, key, need_dx, stage.top, stage.bottom, worker)
+    if stage.backward_sums >= 0:
+        batch_sums(net, space, &net.operations[stage.backward_sums], NULL, True, tile, first,
+                   rows)
+
+
+cdef bint end_stage(
+    const Net* net, const Space* space, int* number, Py_ssize_t tiles, Py_ssize_t tile_rows,
+    Py_ssize_t rows
+) noexcept nogil:
+    """Go to the next stage, with the sums that it needs; says whether there is one."""
+    cdef const Stage* stage = &net.stages[number[0]]
+    if stage.forward_sums >= 0:
+        combine_sums(net, space, &net.operations[stage.forward_sums], False, tiles, tile_rows,
+                     rows)
+    if stage.backward_sums >= 0:
+        combine_sums(net, space, &net.operations[stage.backward_sums], True, tiles, tile_rows,
+                     rows)
+    number[0] += 1
+    return number[0] < net.n_stages
+
+
 cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Training* t = <Training*>job
-    cdef Py_ssize_t first, rows
+    cdef Py_ssize_t first, rows, size = t.net.table.itemsize
     if t.late != NOT_LATE:
         begin(t.space.clock, worker, CELL_UPDATE)
         late_tile(t, <Py_ssize_t>tile)
@@ -99,14 +144,16 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
         return
     first = <Py_ssize_t>tile * t.tile
     rows = min(t.tile, t.batch.rows - first)
-    begin(t.space.clock, worker, CELL_GATHER)
-    gather_rows(t.net, t.space, &t.batch, first, rows)
-    forward_rows(t.net, t.space, t.input + first * t.net.widths[0] * t.net.table.itemsize,
-                 &t.sparse if t.is_sparse else NULL, first, first, rows, t.batch.key, True,
-                 worker)
-    begin(t.space.clock, worker, CELL_LOSS)
-    t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, first, rows)
-    backward_rows(t.net, t.space, first, rows, t.batch.key, False, worker)
+    if t.stage == 0:
+        begin(t.space.clock, worker, CELL_GATHER)
+        gather_rows(t.net, t.space, &t.batch, first, rows)
+    forward_stage(t.net, t.space, t.stage, t.input + first * t.net.widths[0] * size,
+                  &t.sparse if t.is_sparse else NULL, tile, first, rows, t.batch.key, worker)
+    if t.stage == t.net.loss_stage:
+        begin(t.space.clock, worker, CELL_LOSS)
+        t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, first, rows)
+    if t.stage >= t.net.loss_stage:
+        backward_stage(t.net, t.space, t.stage, tile, first, rows, t.batch.key, False, worker)
 
 
 cdef uint64_t training_next(void* job) noexcept nogil:
@@ -115,6 +162,8 @@ cdef uint64_t training_next(void* job) noexcept nogil:
     cdef uint64_t tiles
     cdef Py_ssize_t i
     if not t.in_weights:
+        if end_stage(t.net, t.space, &t.stage, t.n_tiles, t.tile, t.batch.rows):
+            return <uint64_t>t.n_tiles
         for i in range(t.n_tiles):
             loss += t.space.tile_loss[i]
         if not isfinite(loss):
@@ -178,6 +227,7 @@ cdef struct Pass:
     const Space* space
     Py_ssize_t rows, tile
     unsigned long long key
+    int stage
     bint in_weights
     char* grads
 
@@ -185,10 +235,22 @@ cdef struct Pass:
 cdef void forward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Pass* t = <Pass*>job
     cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
-    forward_rows(
-        t.net, t.space,
-        t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize, NULL, 0,
-        first, min(t.tile, t.rows - first), t.key, True, worker)
+    forward_stage(
+        t.net, t.space, t.stage,
+        t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize, NULL, tile,
+        first, min(t.tile, t.rows - first), t.key, worker)
+
+
+cdef uint64_t forward_next(void* job) noexcept nogil:
+    cdef Pass* t = <Pass*>job
+    if t.stage == t.net.loss_stage:
+        return 0
+    end_stage(t.net, t.space, &t.stage, pass_tiles(t), t.tile, t.rows)
+    return <uint64_t>pass_tiles(t)
+
+
+cdef inline Py_ssize_t pass_tiles(const Pass* t) noexcept nogil:
+    return (t.rows + t.tile - 1) // t.tile
 
 
 cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
@@ -198,13 +260,16 @@ cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
         weight_rows(t.net, t.space, t.space.slots[0].value, NULL, t.rows, tile, t.grads, 0,
                     NULL, NULL, NULL, worker)
     else:
-        backward_rows(t.net, t.space, first, min(t.tile, t.rows - first), t.key, True, worker)
+        backward_stage(t.net, t.space, t.stage, tile, first, min(t.tile, t.rows - first), t.key,
+                       True, worker)
 
 
 cdef uint64_t backward_next(void* job) noexcept nogil:
     cdef Pass* t = <Pass*>job
     if t.in_weights:
         return 0
+    if end_stage(t.net, t.space, &t.stage, pass_tiles(t), t.tile, t.rows):
+        return <uint64_t>pass_tiles(t)
     t.in_weights = True
     return <uint64_t>t.net.n_weight_tiles
 
@@ -232,10 +297,11 @@ cdef void inference_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Py_ssize_t rows = min(t.chunk, t.rows - first)
     cdef Py_ssize_t width = t.net.widths[t.net.n_slots - 1]
     if t.batch.x == NULL:
-        forward_rows(t.net, t.space, NULL, &t.batch.sparse, first, slot, rows, 0, False, worker)
+        forward_rows(t.net, t.space, NULL, &t.batch.sparse, first, slot, rows, 0, False, 0,
+                     t.net.n_operations, worker)
     else:
         forward_rows(t.net, t.space, t.batch.x + first * t.net.widths[0] * size, NULL, 0, slot,
-                     rows, 0, False, worker)
+                     rows, 0, False, 0, t.net.n_operations, worker)
     if t.wants_loss:
         t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, slot, rows)
     else:

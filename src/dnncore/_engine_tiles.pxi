@@ -6,27 +6,60 @@
 cdef enum Kind:
     DENSE
     DROPOUT
+    ALPHA_DROPOUT
+    NOISE
+    ACTIVATION
+    LAYER_NORM
+    RMS_NORM
+    BATCH_NORM
+    PRELU
+    BLEND
+    FORK                       # a residual block begins: backward adds the sum's delta
+    ADD                        # ... and ends: target = skip + source
+
+cdef enum Statistic:
+    # Of a batch normalisation, over the batch: of its inputs, and of its deltas (d)
+    MEAN
+    VARIANCE
+    SUM_DELTA
+    SUM_DOT                    # of d x normalised input
+    MEAN_DELTA
+    MEAN_DOT
+    STATISTICS
 
 cdef struct Operation:
     int kind
-    int source, target         # slots
-    int activation             # DENSE
+    int source, target         # slots; FORK: those of the block's input and of its sum
+    int skip                   # ADD: slot of the other summand
+    int activation             # DENSE, ACTIVATION, BLEND
     bint trainable
     bint gates_source          # its backward product also applies relu' of the source's layer
     bint gated                 # its own relu' is applied by the operation above
     Py_ssize_t n_in, n_out
-    Py_ssize_t weight, bias    # places in the parameter buffer, in elements; bias -1: none
+    # Places in the parameter buffer, in elements, or -1: what multiplies, what is added, and
+    # BATCH_NORM's running means, followed by its running variances.
+    Py_ssize_t weight, bias, running
     Py_ssize_t tile            # weight rows in a tile
     bint special               # the next four are not 0, 0, 1 and 0
     double l1, l2              # penalties on the weights
     double rate_factor         # of the learning rate
     double max_norm            # of each unit's weights; 0: no limit
-    double rate                # DROPOUT
+    Py_ssize_t statistics      # place in the workspace's statistics
+    double rate                # share dropped, deviation of noise, or eps of a normalisation
+    double momentum
     unsigned long long stream
 
 cdef struct WeightTile:
     int operation
     Py_ssize_t first           # weight row
+
+cdef struct Stage:
+    # What is done to all rows before anything that needs sums over the whole batch
+    int begin, end             # operations forward: begin..end - 1
+    bint loss                  # ... then the loss
+    int top, bottom            # ... then operations backward: top - 1 down to bottom
+    int forward_sums           # the batch normalisation whose sums end the stage, or -1
+    int backward_sums
 
 cdef struct Net:
     const KernelTable* table
@@ -34,7 +67,13 @@ cdef struct Net:
     int n_operations
     int n_slots
     Py_ssize_t* widths         # of the slots
-    bint* keeps_pre            # slots whose activation's derivative needs its input
+    bint* keeps_pre            # slots with a `pre`
+    Py_ssize_t* kept_elements  # elements a row of a slot's `kept`
+    Stage* stages
+    int n_stages, loss_stage
+    int first_trainable        # operation below which no gradient is needed
+    Py_ssize_t statistics_elements
+    Py_ssize_t parts_elements  # of a tile's sums
     WeightTile* weight_tiles
     Py_ssize_t n_weight_tiles
     ColumnTile* column_tiles
@@ -49,7 +88,10 @@ cdef struct Net:
 
 cdef struct Slot:
     char* value
-    char* pre                  # input of the activation; in training soon its derivative
+    # Input of the activation, in training soon its derivative; of a layer with a parameter a
+    # column the derivative by it
+    char* pre
+    char* kept                 # what else backward needs
     char* delta
 
 cdef struct Space:
@@ -62,6 +104,8 @@ cdef struct Space:
     double* tile_squares       # of each weight tile, before its update
     char* scratch              # one panel of a matrix product per worker
     char* gradient             # one weight tile's gradient per worker
+    char* statistics           # of all batch normalisations
+    char* parts                # sums of each tile of rows
     const ClockCells* clock    # NULL unless the run is profiled
 
 cdef struct Batch:
@@ -144,9 +188,9 @@ cdef void gather_rows(
 cdef void forward_rows(
     const Net* net, const Space* space, const char* x, const SparseRows* sparse,
     Py_ssize_t sparse_first, Py_ssize_t first, Py_ssize_t rows, unsigned long long key,
-    bint training, int worker
+    bint training, int start, int stop, int worker
 ) noexcept nogil:
-    """Send rows at `x` through all operations into rows first... of the slots.
+    """Send rows at `x` through operations start... into rows first... of the slots.
 
     With `sparse`, which is NULL otherwise, they are its rows sparse_first...
     """
@@ -158,21 +202,17 @@ cdef void forward_rows(
     cdef char* z
     cdef char* a
     cdef int i
-    for i in range(net.n_operations):
+    for i in range(start, stop):
         begin(space.clock, worker, cell_of(i, PART_FORWARD))
         op = &net.operations[i]
         target = &space.slots[op.target]
         source = x
         if op.source != 0:
             source = space.slots[op.source].value + first * op.n_in * size
-        a = target.value + first * op.n_out * size
-        if op.kind == DROPOUT:
-            if training:
-                net.table.dropout(rows * op.n_out, <unsigned int>mix64(key + op.stream),
-                                  <unsigned int>(first * op.n_out), op.rate, source, a)
-            else:
-                memcpy(a, source, rows * op.n_out * size)
+        if op.kind != DENSE:
+            layer_forward(net, space, op, x, source, first, rows, key, training)
             continue
+        a = target.value + first * op.n_out * size
         z = a if target.pre == NULL else target.pre + first * op.n_out * size  # NULL in inference
         if op.source == 0 and sparse != NULL:
             net.table.sparse_forward(
@@ -228,36 +268,40 @@ cdef double loss_rows(
 
 cdef void backward_rows(
     const Net* net, const Space* space, Py_ssize_t first, Py_ssize_t rows,
-    unsigned long long key, bint need_dx, int worker
+    unsigned long long key, bint need_dx, int top, int bottom, int worker
 ) noexcept nogil:
-    """From the gradient by the last output to that by every layer's linear part."""
+    """Operations top - 1 down to bottom: from the gradient by the output to that by the input.
+
+    What no trainable layer needs is left out, unless the gradient by the input is asked for.
+    """
     cdef Py_ssize_t size = net.table.itemsize
     cdef const Operation* op
     cdef const Slot* source
     cdef const Slot* target
     cdef Product p
     cdef char* d
-    cdef int i = net.n_operations
-    while i > 0:
+    cdef int i = top
+    while i > bottom:
         i -= 1
+        if i < net.first_trainable and not need_dx:
+            return
         begin(space.clock, worker, cell_of(i, PART_SLOPE))
         op = &net.operations[i]
+        if op.kind != DENSE:
+            if i > net.first_trainable or need_dx:
+                layer_backward(net, space, op, first, rows, key)
+            continue
         source = &space.slots[op.source]
         target = &space.slots[op.target]
         d = target.delta + first * op.n_out * size
-        if op.kind == DROPOUT:
-            net.table.dropout(rows * op.n_out, <unsigned int>mix64(key + op.stream),
-                              <unsigned int>(first * op.n_out), op.rate,
-                              d, source.delta + first * op.n_in * size)
-            continue
         if target.pre != NULL:
             net.table.multiply(rows * op.n_out, d, target.pre + first * op.n_out * size)
         elif op.activation != ACT_IDENTITY and not op.gated:
             net.table.activation_backward(
                 op.activation, rows, op.n_out, d, NULL,
                 target.value + first * op.n_out * size, d)
-        if op.source == 0 and not need_dx:
-            continue
+        if i == net.first_trainable and not need_dx:
+            return
         begin(space.clock, worker, cell_of(i, PART_DX))
         p.rows, p.columns, p.depth = rows, op.n_in, op.n_out
         p.a, p.a_row, p.a_step = d, op.n_out, 1
@@ -296,6 +340,12 @@ cdef void weight_rows(
     cdef char* g_bias
     cdef Product p
     begin(space.clock, worker, cell_of(tile.operation, PART_DW))
+    if op.kind != DENSE:
+        if space.tile_squares != NULL:
+            space.tile_squares[number] = 0
+        vector_rows(net, space, op, batch_rows, grads, optimizer, s1, s2, settings,
+                    tile.operation, worker)
+        return
     p.bias = NULL
     p.accumulate = False
     p.epilogue = EPI_NONE

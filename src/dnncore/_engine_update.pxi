@@ -34,7 +34,7 @@ cdef struct Averaging:
 
 cdef struct Run:
     # Of parameters, which end with the same settings
-    bint bias
+    bint bias                   # or another parameter that is never decayed
     Py_ssize_t at, n
 
 
@@ -69,6 +69,15 @@ cdef int runs_of(const Net* net, Py_ssize_t number, Run* runs) noexcept nogil:
     """Runs of parameters that belong to a tile of weights; returns how many."""
     cdef const WeightTile* tile = &net.weight_tiles[number]
     cdef const Operation* op = &net.operations[tile.operation]
+    cdef int n = 0
+    if op.kind != DENSE:
+        if op.weight >= 0:
+            runs[n].bias, runs[n].at, runs[n].n = True, op.weight, op.n_out
+            n += 1
+        if op.bias >= 0:
+            runs[n].bias, runs[n].at, runs[n].n = True, op.bias, op.n_out
+            n += 1
+        return n
     runs[0].bias = False
     runs[0].at = op.weight + tile.first * op.n_out
     runs[0].n = min(op.tile, op.n_in - tile.first) * op.n_out
@@ -229,10 +238,14 @@ cdef void gradient_tile(Training* t, int worker, Py_ssize_t number) noexcept nog
 
 
 cdef void late_tile(Training* t, Py_ssize_t tile) noexcept nogil:
+    cdef const Operation* op
     if t.late == UPDATE:
         if t.space.tile_squares != NULL:
             t.space.tile_squares[tile] = weights_norm(t.net, tile)
         update_tile(t.net, tile, t.whole, t.optimizer, t.s1, t.s2, &t.settings)
+        op = &t.net.operations[t.net.weight_tiles[tile].operation]
+        if op.kind == BATCH_NORM:
+            update_running(t.net, t.space, op, t.batch.rows)
     elif t.late == COLUMNS:
         limit_tile(t.net, tile)
     else:
@@ -241,7 +254,8 @@ cdef void late_tile(Training* t, Py_ssize_t tile) noexcept nogil:
 
 cdef double weights_norm(const Net* net, Py_ssize_t number) noexcept nogil:
     cdef Run runs[2]
-    runs_of(net, number, runs)
+    if runs_of(net, number, runs) == 0 or runs[0].bias:
+        return 0
     return net.table.sum_squares(runs[0].n, net.w + runs[0].at * net.table.itemsize)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnncore._threads import threads_for
-from dnncore.layers import Dense, Dropout
+from dnncore.layers import AlphaDropout, Dense, Dropout, GaussianNoise, Layer
 
 if TYPE_CHECKING:
     from dnncore.network import Network
@@ -18,14 +18,11 @@ def summary(network: Network, batch_size: int) -> str:
     program = network._compile()  # one of its own: the network may be in the middle of something
     paths = iter(program.paths(batch_size))
     rows = [("layer", "output", "parameters", "product")]
-    for i, layer in enumerate(network.layers):
-        n = sum(p.size for p in network._parameters if p.layer == i)
-        if isinstance(layer, Dense):
-            name, path = f"Dense {layer.activation}", str(next(paths))
-        else:
-            rate = f" {layer.rate:g}" if isinstance(layer, Dropout) else ""
-            name, path = type(layer).__name__ + rate, ""
-        rows.append((name, str(network._widths[i + 1]), f"{n:,}", path))
+    for place in network._layout.places:
+        n = sum(p.size for p in place.parameters)
+        name = "  " * place.path.count(".layers.") + _name(place.layer)
+        path = str(next(paths)) if isinstance(place.layer, Dense) else ""
+        rows.append((name, str(place.width), f"{n:,}", path))
     widths = [max(len(row[c]) for row in rows) for c in range(4)]
     lines = [f"Network: {network.n_in} inputs, loss {network.loss.name}, {network.dtype.name}"]
     for row in rows:
@@ -33,11 +30,23 @@ def summary(network: Network, batch_size: int) -> str:
             f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
         )
     size = network.dtype.itemsize
+    measured = sum(p.size for p in network._parameters if p.is_statistic)
+    running = f" ({measured:,} of them running statistics)" if measured else ""
     lines.append(
-        f"{network.n_params:,} parameters, {_mib(network.n_params * size)}; training with Adam "
-        f"and batches of {batch_size}: {_mib(fit_bytes(network, batch_size))}"
+        f"{network.n_params:,} parameters{running}, {_mib(network.n_params * size)}; training "
+        f"with Adam and batches of {batch_size}: {_mib(fit_bytes(network, batch_size))}"
     )
     return "\n".join(lines)
+
+
+def _name(layer: Layer) -> str:
+    kind = type(layer).__name__
+    if isinstance(layer, Dropout | AlphaDropout):
+        return f"{kind} {layer.rate:g}"
+    if isinstance(layer, GaussianNoise):
+        return f"{kind} {layer.stddev:g}"
+    activation = getattr(layer, "activation", None)
+    return kind if activation is None else f"{kind} {activation}"
 
 
 def fit_bytes(network: Network, batch_size: int) -> int:

@@ -146,6 +146,44 @@ ctypedef struct KernelTable:
     void (*dropout)(
         Py_ssize_t n, unsigned int key, unsigned int first, double rate,
         const void* x, void* out) noexcept nogil
+    void (*alpha_dropout)(
+        Py_ssize_t n, unsigned int key, unsigned int first, double rate, bint backward,
+        const void* x, void* out) noexcept nogil
+    void (*gaussian_noise)(
+        Py_ssize_t n, unsigned long long key, unsigned int first, double deviation,
+        const void* x, void* out) noexcept nogil
+    # Normalisation and layers with a parameter a column; see `_tiers/normalization.pxi`.
+    void (*row_norm_forward)(
+        bint centred, Py_ssize_t rows, Py_ssize_t columns, const void* x, double eps,
+        const void* gamma, const void* beta, void* kept, void* factor,
+        void* out) noexcept nogil
+    void (*row_norm_backward)(
+        bint centred, Py_ssize_t rows, Py_ssize_t columns, const void* d, const void* gamma,
+        const void* kept, const void* factor, void* dx) noexcept nogil
+    void (*column_dots)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* x, const void* y,
+        void* out) noexcept nogil
+    void (*column_moments)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* x, void* mean,
+        void* squares) noexcept nogil
+    void (*column_norm_forward)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* x, const void* mean,
+        const void* variance, double eps, const void* gamma, const void* beta, void* kept,
+        void* out) noexcept nogil
+    void (*column_norm_backward)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* d, const void* kept,
+        const void* variance, double eps, const void* gamma, const void* mean,
+        const void* dot, void* dx) noexcept nogil
+    void (*prelu_forward)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* x, const void* slope, void* kept,
+        void* out) noexcept nogil
+    void (*prelu_backward)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* d, const void* x, const void* slope,
+        void* dx) noexcept nogil
+    void (*blend)(
+        Py_ssize_t rows, Py_ssize_t columns, const void* x, const void* f, const void* weight,
+        void* kept, void* out) noexcept nogil
+    void (*add)(Py_ssize_t n, const void* x, const void* y, void* out) noexcept nogil
     int (*all_finite)(Py_ssize_t n, const void* x) noexcept nogil
     double (*sum_squares)(Py_ssize_t n, const void* x) noexcept nogil
     # Around an optimizer's step; see `_tiers/updates.pxi`.

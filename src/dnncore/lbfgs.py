@@ -111,14 +111,12 @@ class LbfgsRun(Run):
         plan.epochs = plan.epochs if settings.max_iter is None else settings.max_iter
         super().__init__(network, plan)
         self.settings = settings
-        trained = [
-            p for p in network._parameters if getattr(network.layers[p.layer], "trainable", True)
-        ]
+        trained = [p for p in network._parameters if getattr(p.owner, "trainable", True)]
         places = [np.arange(p.offset, p.offset + p.size) for p in trained]
         self._places = np.concatenate([np.zeros(0, np.intp), *places])
         decay = [
-            np.full(p.size, settings.l2 + network.layers[p.layer].l2)  # type: ignore[attr-defined]
-            if len(p.shape) == 2 else np.zeros(p.size)
+            np.full(p.size, settings.l2 + p.owner.l2)
+            if isinstance(p.owner, Dense) and p.kind == "weight" else np.zeros(p.size)
             for p in trained
         ]  # fmt: skip
         self._decay = np.concatenate([np.zeros(0), *decay])

@@ -21,12 +21,12 @@ from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.averaging import Averaging, Kept, as_averaging
 from dnncore.callbacks import Callback, Checkpoint, ProgressBar, as_callbacks, somebody_watches
 from dnncore.initializers import default_initializer, initialize
-from dnncore.layers import Dense, Layer, layer_from_config
+from dnncore.layers import BatchNorm, Dense, Layer, check_layers, layer_from_config, walk
 from dnncore.lbfgs import LBFGS, LbfgsRun, check_lbfgs
 from dnncore.losses import Custom, Loss, as_loss, loss_from_config
 from dnncore.metrics import Metric, as_metrics
 from dnncore.optimizers import SGD, Optimizer, OptimizerState, as_optimizer
-from dnncore.program import aligned_zeros, operations_of, parameters_of, widths_of
+from dnncore.program import Parameter, aligned_zeros, layout_of
 from dnncore.targets import Targets
 from dnncore.training import History, Plan
 
@@ -46,7 +46,7 @@ class Network:
     n_in : int
         Number of input features.
     layers : sequence of Layer
-        ``Dense`` and ``Dropout`` layers, first to last. The last one gives the outputs that the
+        The layers of ``dnncore.layers``, first to last. The last one gives the outputs that the
         loss works on: logits for the cross-entropies, so it has no activation of its own.
     loss : str, Loss or callable
         Name from ``dnncore.losses.LOSSES``, e.g. ``Huber(0.5)``, or a function of yours: see
@@ -54,12 +54,13 @@ class Network:
     dtype : {"float32", "float64"}
         Type of parameters and arithmetic.
     seed : int, numpy.random.Generator or None
-        Fixes initial weights, shuffles and dropout masks. None draws one from the system.
+        Fixes initial weights, shuffles, masks and noise. None draws one from the system.
 
     Attributes
     ----------
     params : ndarray of shape (n_params,)
-        All parameters in one writable buffer: weights then bias, layer by layer.
+        All parameters in one writable buffer, layer by layer: weights then bias, and the running
+        statistics of ``BatchNorm``, which no optimizer touches.
     grads : ndarray of shape (n_params,)
         Gradients in the same layout, filled by ``backward``.
     weights, biases : list of ndarray
@@ -114,22 +115,14 @@ class Network:
         seed: int | np.random.Generator | None,
     ) -> None:
         self.n_in = check_int(n_in, "n_in")
-        if not isinstance(layers, Iterable):
-            raise TypeError(f"layers must be a list of layers; got {layers!r}.")
-        self.layers = tuple(layers)
-        for i, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(
-                    f"layers[{i}] must be a layer such as Dense(100, 'relu'); got {layer!r}."
-                )
-        if not any(isinstance(layer, Dense) for layer in self.layers):
+        self.layers = check_layers(layers, "layers")
+        if not any(isinstance(layer, Dense) for layer in walk(self.layers)):
             raise ValueError("layers must hold at least one Dense layer.")
         self.loss = as_loss(loss)
         self.dtype = as_float_dtype(dtype)
         self.seed = _as_seed(seed)
-        self._widths = widths_of(self.n_in, self.layers)
-        self.n_out = self._widths[-1]
-        self._parameters = parameters_of(self.n_in, self.layers)
+        self._layout = layout_of(self.n_in, self.layers)
+        self.n_out = self._layout.widths[-1]
         self._targets = Targets(self.loss, self.n_out, self.dtype)
         last = self.layers[-1]
         if self.loss.link != "identity" and getattr(last, "activation", "identity") != "identity":
@@ -139,8 +132,7 @@ class Network:
             )
 
     def _allocate(self) -> None:
-        n = sum(p.size for p in self._parameters)
-        self._params = aligned_zeros(n, self.dtype)
+        self._params = aligned_zeros(self._layout.size, self.dtype)
         self._grads: NDArray[Any] | None = None
         self._state: OptimizerState | None = None
         self._last_finite: LastFinite | None = None
@@ -158,8 +150,8 @@ class Network:
     def _compile(self) -> Program:
         return Program(
             self._params,
-            self._widths,
-            operations_of(self.layers, self._parameters),
+            self._layout.widths,
+            self._layout.operations,
             self.loss.id,
             self.loss.parameters,
             self.seed,
@@ -195,7 +187,7 @@ class Network:
     # ------------------------------------------------------------------ parameters
 
     def initialize(self) -> Self:
-        """Draw the initial weights again from the seed; biases start at zero.
+        """Draw the initial weights again from the seed; other parameters get their first values.
 
         Returns
         -------
@@ -204,13 +196,14 @@ class Network:
         """
         rng = np.random.Generator(np.random.Philox(self.seed))
         for p in self._parameters:
-            view, layer = p.view(self._params), self.layers[p.layer]
-            if len(p.shape) == 1:
-                view[...] = 0
-            elif isinstance(layer, Dense):
+            view, layer = p.view(self._params), p.owner
+            if p.kind == "weight" and isinstance(layer, Dense):
                 chosen = layer.weight_initializer or default_initializer(layer.activation)
                 weights = initialize(chosen, rng, p.shape[0], p.shape[1])
                 view[...] = as_matrix(weights, f"The initial {p.name}", dtype=self.dtype)
+            else:
+                one = p.kind in ("gamma", "running_var")
+                view[...] = getattr(layer, "initial", 1.0 if one else 0.0)
         self.reset_optimizer()
         self._position, self._average = Position(), None
         return self
@@ -229,18 +222,22 @@ class Network:
 
     @property
     def n_params(self) -> int:
-        """Number of parameters."""
+        """Number of parameters, the running statistics of ``BatchNorm`` included."""
         return int(self._params.size)
 
     @property
+    def _parameters(self) -> list[Parameter]:
+        return self._layout.parameters
+
+    @property
     def weights(self) -> list[NDArray[Any]]:
-        """Weight matrices as views of ``params``."""
-        return [p.view(self._params) for p in self._parameters if len(p.shape) == 2]
+        """Weight matrices of the dense layers as views of ``params``."""
+        return [p.view(self._params) for p in self._parameters if p.kind == "weight"]
 
     @property
     def biases(self) -> list[NDArray[Any]]:
-        """Bias vectors as views of ``params``."""
-        return [p.view(self._params) for p in self._parameters if len(p.shape) == 1]
+        """Bias vectors of the dense layers as views of ``params``."""
+        return [p.view(self._params) for p in self._parameters if p.kind == "bias"]
 
     def named_parameters(self) -> list[tuple[str, NDArray[Any]]]:
         """List ``(name, view of params)`` in the order of the buffer."""
@@ -383,6 +380,7 @@ class Network:
             }
             check_lbfgs(self, given, batch_size, data.rows)
         size = min(size, data.rows)
+        self._check_batch(size)
         step_rows = min(size * check_int(accumulate, "accumulate"), data.rows)
         data = weigh(targets, data, class_weight)
         every = check_int(validation_every, "validation_every")
@@ -472,8 +470,16 @@ class Network:
                 f"data. Got {class_weight!r}."
             )
         data = weigh(targets, data, class_weight)
+        self._check_batch(data.rows)
         self._targets = targets
         return training.train_step(self, data, chosen)
+
+    def _check_batch(self, rows: int) -> None:
+        if rows == 1 and any(isinstance(s, BatchNorm) and s.trainable for s in walk(self.layers)):
+            raise ValueError(
+                "BatchNorm cannot normalise a batch of one row: its deviation from its own mean "
+                "is 0. Train on batches of at least two rows, or use LayerNorm."
+            )
 
     # ------------------------------------------------------------------ the caller's own loop
 
@@ -491,6 +497,7 @@ class Network:
             Outputs of the last layer, before the loss's link.
         """
         inputs = as_matrix(X, "X", dtype=self.dtype, columns=self.n_in)
+        self._check_batch(len(inputs))
         with training.exclusive(self):
             threads = threads_for(None, 1.0 * len(inputs) * self._program.work_per_row)
             out = self._program.forward(inputs, self._forward_step, threads)
@@ -531,6 +538,8 @@ class Network:
 
     def step(self, optimizer: str | Optimizer = "adam") -> None:
         """One update of ``params`` from ``grads``.
+
+        ``BatchNorm``'s running statistics take in those of the last ``forward``.
 
         Parameters
         ----------

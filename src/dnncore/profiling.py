@@ -15,7 +15,6 @@ from dnncore._engine import CLOCK_CELLS, CLOCK_PARTS, Clock
 from dnncore._threads import threads_for
 from dnncore._validation import INT_MAX, as_float_dtype, check_int, check_real
 from dnncore.callbacks import Callback
-from dnncore.program import operations_of
 
 if TYPE_CHECKING:
     from dnncore.network import Network
@@ -189,9 +188,7 @@ def profile(
     program, rows = trained._program, max(len(np.atleast_1d(y)), 1)
     size = rows if batch_size is None else min(check_int(batch_size, "batch_size"), rows)
     threads = threads_for(n_threads, 3.0 * size * program.work_per_row)
-    operations: list[dict[str, Any]] = [
-        dict(fields) for fields in operations_of(network.layers, network._parameters)
-    ]
+    operations: list[dict[str, Any]] = [dict(fields) for fields in network._layout.operations]
     watch = _Watch(threads, len(operations), rows, seconds)
     try:
         trained.fit(
@@ -205,8 +202,9 @@ def profile(
     rows_made = _Rows(threads * wall, threads * watch.steps, top)
     work = _fill(rows_made, trained, operations, size, watch.examples / watch.steps, spent)
     us = 1e6 * wall / watch.steps
+    widths = "-".join(map(str, trained._layout.widths))
     return Profile(
-        network=f"{'-'.join(map(str, trained._widths))} {network.dtype.name} {network.loss.name}",
+        network=f"{widths} {network.dtype.name} {network.loss.name}",
         batch_size=size,
         threads=threads,
         steps=watch.steps,
@@ -264,7 +262,7 @@ def _fill(
     spent: NDArray[np.float64],
 ) -> float:
     """Add the rows of a step in its order; returns the operations of its products."""
-    program, widths, head = network._program, network._widths, len(CLOCK_CELLS)
+    program, widths, head = network._program, network._layout.widths, len(CLOCK_CELLS)
     cells = dict(zip(CLOCK_CELLS, spent.tolist(), strict=False))
     parts = spent[head:].reshape(len(operations), len(CLOCK_PARTS)).tolist()
     paths = [iter(program.paths(batch_size, weights)) for weights in (False, True)]

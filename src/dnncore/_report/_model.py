@@ -19,16 +19,16 @@ def model_section(run: Run) -> Html:
     """Show layers, settings and versions."""
     net = run.model.network
     body = [["input", f"{net.n_in:,}", ""]]
-    for i, layer in enumerate(net.layers):
-        size = sum(p.size for p in net._parameters if p.layer == i)
-        config = layer.get_config()
+    for place in net._layout.places:
+        size = sum(p.size for p in place.parameters)
+        config = place.layer.get_config()
         words = [
             f"{value:g}" if isinstance(value, float) else str(value)
             for name, value in config.items()
-            if name in ("activation", "rate") and value != "identity"
+            if name in ("activation", "rate", "stddev") and value != "identity"
         ]
-        name = " ".join([type(layer).__name__, *words])
-        body.append([name, f"{net._widths[i + 1]:,}", f"{size:,}" if size else ""])
+        name = " ".join([type(place.layer).__name__, *words])
+        body.append([name, f"{place.width:,}", f"{size:,}" if size else ""])
     body.append([h("b", "all"), "", h("b", f"{net.n_params:,}")])
     layers = table(["layer", "outputs", "parameters"], body)
     settings = {**run.settings, "loss": net.loss.name, "precision": net.dtype.name}

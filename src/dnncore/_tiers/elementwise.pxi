@@ -364,34 +364,6 @@ cdef void math(int which, Py_ssize_t n, const void* x, void* out) noexcept nogil
         math_loop(which, n, <const real*>x, <real*>out)
 
 
-cdef inline inlined dropout_loop(
-    Py_ssize_t n, unsigned int key, unsigned int first, unsigned int threshold, real scale,
-    const real* x, real* out
-) noexcept nogil:
-    # Element i is dropped if a hash of (key, first + i) falls below rate * 2^32: no state, so
-    # the mask is the same whoever computes it, and backward recomputes it instead of storing
-    # it. The hash is the 32-bit finaliser of MurmurHash3 (Appleby 2011).
-    cdef Py_ssize_t i
-    cdef unsigned int h
-    for i in range(n):
-        h = (first + <unsigned int>i) * 0x9E3779B9U + key
-        h = (h ^ (h >> 16)) * 0x85EBCA6BU
-        h = (h ^ (h >> 13)) * 0xC2B2AE35U
-        h = h ^ (h >> 16)
-        out[i] = x[i] * scale if h >= threshold else 0
-
-
-cdef void dropout(
-    Py_ssize_t n, unsigned int key, unsigned int first, double rate, const void* x, void* out
-) noexcept nogil:
-    cdef unsigned int threshold = <unsigned int>(rate * 4294967296.0)
-    cdef real scale = <real>(1.0 / (1.0 - rate))
-    if x == out:
-        dropout_loop(n, key, first, threshold, scale, <const real*>out, <real*>out)
-    else:
-        dropout_loop(n, key, first, threshold, scale, <const real*>x, <real*>out)
-
-
 cdef int all_finite(Py_ssize_t n, const void* x_) noexcept nogil:
     cdef const real* x = <const real*>x_
     cdef Py_ssize_t i

@@ -157,6 +157,49 @@ static inline dnn_real dnn_log1p_unit(dnn_real e) {
     return d + d * t * p;
 }
 
+/* log x for normal x > 0: the exponent, and the series above for the mantissa, between 3/4 and
+ * 3/2 so that nothing cancels near 1. */
+static inline dnn_real dnn_log(dnn_real x) {
+    dnn_int bits = dnn_bits(x);
+    dnn_int n = (bits >> DNN_MANTISSA_BITS) - DNN_EXPONENT_BIAS;
+#ifdef DNN_FLOAT64
+    dnn_real m = dnn_from_bits((bits & INT64_C(0xFFFFFFFFFFFFF)) | INT64_C(0x3FF0000000000000));
+#else
+    dnn_real m = dnn_from_bits((bits & INT32_C(0x7FFFFF)) | INT32_C(0x3F800000));
+#endif
+    dnn_real whole = (dnn_real)n + (m > R(1.5) ? R(1) : R(0));
+    m = m > R(1.5) ? m * R(0.5) : m;
+    return whole * DNN_LN2_HIGH + (dnn_log1p_unit(m - R(1)) + whole * DNN_LN2_LOW);
+}
+
+/* cos(2 pi t) for |t| <= 1/2, as sin(2 pi (1/4 - |t|)): the Taylor series, whose first term left
+ * out is below a ULP of 1. */
+static inline dnn_real dnn_cos_turns(dnn_real t) {
+    dnn_real s = R(0.25) - DNN_FABS(t), q = s * s;
+#ifdef DNN_FLOAT64
+    dnn_real p = 0.0011309237482517961878;
+    p = p * q - 0.012031585942120627233;
+    p = p * q + 0.10422916220813984117;
+    p = p * q - 0.71812230177850051223;
+    p = p * q + 3.8199525848482821277;
+    p = p * q - 15.094642576822990392;
+    p = p * q + 42.058693944897653145;
+    p = p * q - 76.705859753061385842;
+    p = p * q + 81.605249276075054203;
+    p = p * q - 41.341702240399760234;
+    p = p * q + 6.2831853071795864769;
+#else
+    dnn_real p = 3.8199525848482821277f;
+    p = p * q - 15.094642576822990392f;
+    p = p * q + 42.058693944897653145f;
+    p = p * q - 76.705859753061385842f;
+    p = p * q + 81.605249276075054203f;
+    p = p * q - 41.341702240399760234f;
+    p = p * q + 6.2831853071795864769f;
+#endif
+    return s * p;
+}
+
 /* log(1 + e^x) */
 static inline dnn_real dnn_softplus(dnn_real x) {
     return (x < R(0) ? R(0) : x) + dnn_log1p_unit(dnn_exp(-DNN_FABS(x)));

@@ -81,6 +81,8 @@ cdef extern from "mathfuncs.h" nogil:
     #define DNN_LOG_2 0.69314718055994530942
     #define DNN_INV_SQRT_2PI 0.39894228040143267794
     #define DNN_SQRT_2_OVER_PI 0.79788456080286535588
+    #define DNN_TWO_M31 4.656612873077392578125e-10
+    #define DNN_TWO_M32 2.3283064365386962890625e-10
     /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
      * on the same instruction set: docs/decisions/0004-matmul-crossover.md. */
     #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
@@ -95,6 +97,7 @@ cdef extern from "mathfuncs.h" nogil:
     enum {
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
+        DNN_COLUMN_BLOCK = 256,
         /* A block of packed A, ROW_BLOCK x DEPTH_BLOCK, and a group of packed panels of B,
          * each DEPTH_BLOCK x PANEL, stay in the second-level cache. */
         DNN_DEPTH_BLOCK = 400,
@@ -116,6 +119,7 @@ cdef extern from "mathfuncs.h" nogil:
         MR "DNN_MR"
         PANEL "DNN_PANEL"
         LOSS_BLOCK "DNN_LOSS_BLOCK"
+        COLUMN_BLOCK "DNN_COLUMN_BLOCK"
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
         ROW_BLOCK "DNN_ROW_BLOCK"
         GROUP "DNN_GROUP"
@@ -142,6 +146,8 @@ cdef extern from "mathfuncs.h" nogil:
     real softplus_ "dnn_softplus"(real x) noexcept
     real log1p_unit_ "dnn_log1p_unit"(real e) noexcept
     real erf_ "dnn_erf"(real x) noexcept
+    real log_ "dnn_log"(real x) noexcept
+    real cos_turns_ "dnn_cos_turns"(real t) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
@@ -152,11 +158,15 @@ cdef extern from "mathfuncs.h" nogil:
     const double LOG_2 "DNN_LOG_2"
     const double INV_SQRT_2PI "DNN_INV_SQRT_2PI"
     const double SQRT_2_OVER_PI "DNN_SQRT_2_OVER_PI"
+    const double TWO_M31 "DNN_TWO_M31"          # 2^-31
+    const double TWO_M32 "DNN_TWO_M32"
 
 include "elementwise.pxi"
 include "losses.pxi"
 include "optimizers.pxi"
 include "matmul.pxi"
+include "noise.pxi"
+include "normalization.pxi"
 include "sparse.pxi"
 include "ceiling.pxi"
 include "updates.pxi"
@@ -178,6 +188,18 @@ _table.loss = loss
 _table.optimizer = optimizer
 _table.optimizer_terms = optimizer_terms
 _table.dropout = dropout
+_table.alpha_dropout = alpha_dropout
+_table.gaussian_noise = gaussian_noise
+_table.row_norm_forward = row_norm_forward
+_table.row_norm_backward = row_norm_backward
+_table.column_dots = column_dots
+_table.column_moments = column_moments
+_table.column_norm_forward = column_norm_forward
+_table.column_norm_backward = column_norm_backward
+_table.prelu_forward = prelu_forward
+_table.prelu_backward = prelu_backward
+_table.blend = blend
+_table.add = add
 _table.all_finite = all_finite
 _table.sum_squares = sum_squares
 _table.accumulate = accumulate

@@ -34,7 +34,7 @@ class LayerRecord:
     Attributes
     ----------
     index : int
-        Its place in the network's list of layers.
+        Its place among all layers of the network, residual blocks counted before their layers.
     activation : str
         Its activation.
     values : dict of str to list of float
@@ -103,9 +103,9 @@ smaller learning rate, another activation such as leaky_relu or gelu, or standar
         """Look before training."""
         self.epochs = []
         self.layers = [
-            LayerRecord(i, layer.units, layer.activation)
-            for i, layer in enumerate(network.layers)
-            if isinstance(layer, Dense)
+            LayerRecord(i, place.layer.units, place.layer.activation)
+            for i, place in enumerate(network._layout.places)
+            if isinstance(place.layer, Dense)
         ]
         self._look(network, 0)
 
@@ -133,8 +133,9 @@ smaller learning rate, another activation such as leaky_relu or gelu, or standar
             twin.forward(data.x)
         self.epochs.append(epoch)
         for record in self.layers:
-            out = twin._program.kept(record.index + 1)
-            pieces = [p for p in twin._parameters if p.layer == record.index and len(p.shape) == 2]
+            place = twin._layout.places[record.index]
+            out = twin._program.kept(place.slot)
+            pieces = [p for p in place.parameters if p.kind == "weight"]
             gradient = np.concatenate([p.view(twin.grads).reshape(-1) for p in pieces])
             weight = np.concatenate([p.view(twin.params).reshape(-1) for p in pieces])
             for name, value in {

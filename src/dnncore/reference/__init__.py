@@ -11,6 +11,7 @@ the dtype of their floating-point inputs, ``float32`` or ``float64``.
 module         what is in it
 ============== =====================================================================
 activations    each activation beside its derivative
+layers         normalisation, parametric activations, masks and noise
 losses         value and gradient of each loss, from logits
 optimizers     one update of one parameter array
 shuffling      the counter-based shuffle, a function of (seed, stream, epoch)
@@ -20,6 +21,18 @@ network        linear layer, forward pass, training loop
 """
 
 from .activations import ACTIVATIONS, Activation, activation_backward, activation_forward
+from .layers import (
+    alpha_dropout,
+    batch_norm,
+    blend,
+    dropout,
+    gaussian_noise,
+    layer_norm,
+    noise_key,
+    norm_backward,
+    prelu,
+    running_update,
+)
 from .losses import LOSSES, loss
 from .network import Layer, forward, linear_backward, linear_forward, train
 from .optimizers import OPTIMIZERS, optimizer_update
@@ -39,13 +52,24 @@ __all__ = [
     "clip_value",
     "forward",
     "limit_columns",
+    "alpha_dropout",
+    "batch_norm",
+    "blend",
+    "dropout",
+    "forward",
+    "gaussian_noise",
+    "layer_norm",
     "linear_backward",
     "linear_forward",
     "loss",
     "mix64",
+    "noise_key",
+    "norm_backward",
     "optimizer_update",
     "penalty_gradient",
+    "prelu",
     "random_words",
+    "running_update",
     "shuffle",
     "shuffle_key",
     "train",

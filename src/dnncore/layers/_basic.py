@@ -1,4 +1,4 @@
-"""Layers as plain, frozen descriptions; ``Network`` turns them into the engine's program."""
+"""The base of all layers, and the dense one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dnncore._kernels import ACTIVATIONS
 from dnncore._validation import check_bool, check_choice, check_int, check_real
 from dnncore.initializers import INITIALIZERS, Initializer
 
-__all__ = ["LAYERS", "Dense", "Dropout", "Layer", "layer_from_config"]
+__all__ = ["Dense", "Layer"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -21,7 +21,7 @@ class Layer:
         words = []
         for i, f in enumerate(fields(self)):
             value = getattr(self, f.name)
-            if i == 0 or value != f.default:
+            if (i == 0 and not f.kw_only) or value != f.default:
                 words.append(f"{f.name}={value!r}" if f.kw_only else repr(value))
         return f"{type(self).__name__}({', '.join(words)})"
 
@@ -101,43 +101,3 @@ class Dense(Layer):
         if self.max_norm is not None:
             limit = check_real(self.max_norm, "max_norm", minimum=0.0, exclusive=True)
             self._set("max_norm", limit)
-
-
-@dataclass(frozen=True, repr=False)
-class Dropout(Layer):
-    """Sets a random share of its inputs to zero during training, and scales up the others.
-
-    ``out = x * mask / (1 - rate)``, a new mask each step; nothing happens at prediction. The
-    mask comes from a counter-based generator: the same seed gives the same masks.
-
-    Parameters
-    ----------
-    rate : float
-        Share that is dropped, in [0, 1).
-
-    References
-    ----------
-    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
-    """
-
-    rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        self._set("rate", check_real(self.rate, "rate", minimum=0.0))
-        check_real(self.rate, "rate", maximum=1.0, exclusive=True)
-
-
-LAYERS: dict[str, type[Layer]] = {"Dense": Dense, "Dropout": Dropout}
-"""Layers by the name that a network's description gives them."""
-
-
-def layer_from_config(config: dict[str, Any]) -> Layer:
-    """Build a layer from its ``get_config``.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If the description makes no layer.
-    """
-    values = dict(config)
-    return LAYERS[values.pop("kind")](**values)
