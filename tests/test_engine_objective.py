@@ -9,19 +9,16 @@ import dnncore as dnn
 from dnncore._engine import Data, Position, Program
 from dnncore._kernels import ACTIVATIONS, LOSS_IDS
 from dnncore.gradcheck import check_gradient
-from dnncore.program import operations_of, parameters_of, widths_of
+from dnncore.program import layout_of
 
 N_IN, N_OUT = 7, 3
 
 
 def make(loss, dtype="float64", hidden=("tanh",), n_in=N_IN, n_out=N_OUT, units=5):
     layers = [*(dnn.Dense(units, activation) for activation in hidden), dnn.Dense(n_out)]
-    parameters = parameters_of(n_in, layers)
-    params = np.random.default_rng(0).standard_normal(sum(p.size for p in parameters))
-    return Program(
-        params.astype(dtype), widths_of(n_in, layers), operations_of(layers, parameters),
-        LOSS_IDS[loss], (), 0,
-    )  # fmt: skip
+    layout = layout_of(n_in, layers)
+    params = np.random.default_rng(0).standard_normal(layout.size).astype(dtype)
+    return Program(params, layout.widths, layout.operations, LOSS_IDS[loss], (), 0)
 
 
 def weights(program, units=5):
@@ -191,7 +188,7 @@ def test_clipped_losses_are_scikit_learns(loss, dtype, weighted, scale):
     layers = [dnn.Dense(4)]
     program = Program(
         np.r_[np.eye(4).ravel(), np.zeros(4)].astype(dtype), [4, 4],
-        operations_of(layers, parameters_of(4, layers)), LOSS_IDS[loss], (), 0,
+        layout_of(4, layers).operations, LOSS_IDS[loss], (), 0,
     )  # fmt: skip
     z = (scale * rng.standard_normal((40, 4))).astype(dtype)
     w = rng.uniform(0, 2, 40).astype(dtype) if weighted else None
