@@ -199,8 +199,9 @@ def test_without_a_length_it_lasts_as_long_as_fit():
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS.values())
-def test_every_number_of_every_optimizer_may_be_scheduled(kind):
-    numbers = [f.name for f in dataclasses.fields(kind) if f.name != "nesterov"]
+@pytest.mark.parametrize("other_clip", ["clip_norm", "clip_value"])  # only one may be given
+def test_every_number_of_every_optimizer_may_be_scheduled(kind, other_clip):
+    numbers = [f.name for f in dataclasses.fields(kind) if f.name not in ("nesterov", other_clip)]
     optimizer = kind(**{name: Polynomial(0.5, steps=4, final=0.1) for name in numbers})
     assert optimizer.is_scheduled and not kind().is_scheduled
     chosen, table = optimizer.settings(1, steps=6, scale=0.5)
@@ -271,4 +272,4 @@ def test_divergence_names_the_rate_of_the_step():
 def test_a_constant_costs_nothing_to_look_up():
     adam = dnn.Adam(0.1)
     assert adam.settings(5)[1] is adam.settings(9)[1]
-    assert adam.settings()[1].shape == (1, 6)
+    assert adam.settings()[1].shape == (1, 8)
