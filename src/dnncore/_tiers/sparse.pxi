@@ -4,9 +4,35 @@
 # neither depends on how rows and weights are cut into tiles.
 
 cdef inline inlined add_row(Py_ssize_t n, real factor, const real* x, real* out) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(n):
+    cdef Py_ssize_t j = 0
+    cdef vec f = broadcast(factor)
+    while j + LANES <= n:
+        vstore(out + j, vload(out + j) + f * vload(x + j))
+        j += LANES
+    while j < n:
         out[j] += factor * x[j]
+        j += 1
+
+
+cdef inline inlined weigh_rows(
+    const int vectors, long long start, long long end, const int* indices, const real* values,
+    const real* w, Py_ssize_t w_row, real* z
+) noexcept nogil:
+    # z += sum of values[k] w[indices[k]], some columns of it, which stay in registers.
+    cdef vec acc[4]
+    cdef vec f
+    cdef const real* row
+    cdef long long k
+    cdef int j
+    for j in range(vectors):
+        acc[j] = vload(z + j * LANES)
+    for k in range(start, end):
+        f = broadcast(values[k])
+        row = w + indices[k] * w_row
+        for j in range(vectors):
+            acc[j] = acc[j] + f * vload(row + j * LANES)
+    for j in range(vectors):
+        vstore(z + j * LANES, acc[j])
 
 
 cdef void sparse_forward(
@@ -17,16 +43,24 @@ cdef void sparse_forward(
     cdef const real* w = <const real*>w_
     cdef const real* values = <const real*>x.values
     cdef real* z = <real*>z_
-    cdef Py_ssize_t i
-    cdef long long at, k
+    cdef Py_ssize_t i, j
+    cdef long long at, k, start, end
     for i in range(rows):
         at = x.order[first + i] if x.order != NULL else first + i
         if bias != NULL:
             memcpy(z, bias, columns * sizeof(real))
         else:
             memset(z, 0, columns * sizeof(real))
-        for k in range(x.indptr[at], x.indptr[at + 1]):
-            add_row(columns, values[k], w + x.indices[k] * columns, z)
+        start, end, j = x.indptr[at], x.indptr[at + 1], 0
+        while j + 4 * LANES <= columns:
+            weigh_rows(4, start, end, x.indices, values, w + j, columns, z + j)
+            j += 4 * LANES
+        while j + LANES <= columns:
+            weigh_rows(1, start, end, x.indices, values, w + j, columns, z + j)
+            j += LANES
+        if j < columns:
+            for k in range(start, end):
+                add_row(columns - j, values[k], w + x.indices[k] * columns + j, z + j)
         z += columns
 
 
