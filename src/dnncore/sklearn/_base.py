@@ -102,6 +102,7 @@ class Engine:
         given: tuple[Any, Any, Any] | None = None,
     ) -> Any:
         hidden = _model.units_of(self)
+        self._check_norms()
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
@@ -119,12 +120,21 @@ class Engine:
             self._fit_stochastic((X, y, sample_weight), held, incremental)
         else:
             self._fit_lbfgs(X, y, sample_weight)
-        if not all(np.isfinite(w).all() for w in (*self.coefs_, *self.intercepts_)):
+        if not np.isfinite(_model.attach(self).params).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may"
                 " contain large values and need to be preprocessed."
             )
         return self
+
+    def _check_norms(self: Any) -> None:
+        if self.batch_norm and self.layer_norm:
+            raise ValueError("batch_norm and layer_norm are both True; set one of them, not both.")
+        if self.batch_norm and not _optimizers.is_stochastic(self):
+            raise ValueError(
+                "batch_norm needs a stochastic solver; 'lbfgs' needs a loss that does not change "
+                "from batch to batch. layer_norm goes with it."
+            )
 
     def _weigh(self: Any, y: NDArray[Any], weight: Any, incremental: bool) -> Any:
         return weight
@@ -163,7 +173,8 @@ class Engine:
             link = _model.objective_of(self, self.n_outputs_).loss.link
             self.out_activation_ = link
         self.coefs_, self.intercepts_ = _model.initial(self, units, dtype)
-        self.__dict__.pop("_best", None)
+        for name in ("_best", "_network"):  # what lies in it beside coefs_ starts anew, too
+            self.__dict__.pop(name, None)
         if np.any(self.dropout):
             self._mask_seed = int(self._random_state.randint(2**31))
         if not _optimizers.is_stochastic(self):
@@ -186,8 +197,10 @@ class Engine:
         self: Any, examples: Examples, held: Examples | None, incremental: bool
     ) -> None:
         network = _model.attach(self)
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = _optimizers.make(self, network.n_params, network.dtype)
+        size = network.n_params, network.dtype
+        known = self.__dict__.get("_optimizer") if incremental else None
+        if known is None or not known.fits(*size):  # not after coefs_ of other shapes, say
+            self._optimizer = _optimizers.make(self, *size)
         # early stopping in partial_fit makes no sense
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -207,10 +220,14 @@ class Engine:
         self.intercepts_ = [b.astype(np.float64, copy=False) for b in self.intercepts_]
         self._problem = Problem(self, X, y, weight)
         rest: tuple[Any, ...] = (None, None, None, None, self._units())
+        intercepts = self.intercepts_
+        # Scikit-learn packs what is in these lists, and has no list for norms.
+        self.intercepts_ = [*intercepts, *_model.norms(self._network).values()]
         try:
             with exclusive(self._network):
                 super()._fit_lbfgs(X, y, *([weight] if _WEIGHTS else []), *rest)  # type: ignore[misc]
         finally:
+            self.intercepts_ = intercepts
             del self._problem
 
     def _units(self: Any) -> list[int]:

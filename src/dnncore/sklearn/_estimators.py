@@ -43,6 +43,9 @@ class MLPClassifier(Engine, sklearn.neural_network.MLPClassifier):  # type: igno
         Weights by class, 1 for those not named; they multiply ``sample_weight``.
     dropout : float or list of float
         Share of each hidden layer's outputs that is dropped in training.
+    batch_norm, layer_norm : bool
+        Whether ``dnncore.layers.BatchNorm`` or ``LayerNorm`` comes before the activation of each
+        hidden layer; not both.
     clip_norm, clip_value : float, optional
         Limit of the norm of the loss's gradient, or of each of its numbers.
     scoring : str or callable, optional
@@ -191,6 +194,9 @@ class MLPRegressor(Engine, sklearn.neural_network.MLPRegressor):  # type: ignore
         ``dnncore.losses.Custom``.
     dropout : float or list of float
         Share of each hidden layer's outputs that is dropped in training.
+    batch_norm, layer_norm : bool
+        Whether ``dnncore.layers.BatchNorm`` or ``LayerNorm`` comes before the activation of each
+        hidden layer; not both.
     clip_norm, clip_value : float, optional
         Limit of the norm of the loss's gradient, or of each of its numbers.
     scoring : str or callable, optional

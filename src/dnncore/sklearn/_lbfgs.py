@@ -18,6 +18,8 @@ __all__ = ["Problem"]
 PART = 2048
 """Rows at a time: all layers of as many stay in cache."""
 
+_ORDER = {"weight": 0, "bias": 1}
+
 
 class Problem:
     """The loss of an estimator on fixed examples, as a function of its packed parameters.
@@ -45,22 +47,18 @@ class Problem:
         self.threads = choose_threads(
             estimator, 3.0 * self.parts[0].rows * network._program.work_per_row
         )
-        # Weights, then biases: the places of each in the packed vector, in params and in grads.
-        self.weights = 0  # numbers in the weights
+        # Weights, biases, norms: the places of each in the packed vector, in params and in grads.
+        self.weights = sum(w.size for w in network.weights)
         self.size = network.n_params
         self.places: list[tuple[slice, slice]] = []
         start = 0
-        for kind in ("weight", "bias"):
-            for p in network._parameters:
-                if p.name.endswith(kind):
-                    packed = slice(start, start + p.size)
-                    self.places.append((packed, slice(p.offset, p.offset + p.size)))
-                    start += p.size
-            if kind == "weight":
-                self.weights = start
+        for p in sorted(network._parameters, key=lambda p: _ORDER.get(p.kind, 2)):
+            packed = slice(start, start + p.size)
+            self.places.append((packed, slice(p.offset, p.offset + p.size)))
+            start += p.size
 
     def loss_and_gradient(self, packed: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
-        """Compute both at packed parameters: all weights, then all biases."""
+        """Compute both at packed parameters: all weights, then all biases, then all norms."""
         network = self.network
         params, grads = network.params, network.grads
         for mine, theirs in self.places:

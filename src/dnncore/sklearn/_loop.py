@@ -53,6 +53,7 @@ class Loop:
         X, self.y, self.weight = examples
         self.n = int(X.shape[0])
         self.batch_size = self._batch_size()
+        network._check_batch(self.batch_size)
         self.data = as_data(
             X, self.y, self.weight, network.dtype, labels=estimator.out_activation_ == "softmax"
         )

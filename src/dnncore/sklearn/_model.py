@@ -19,7 +19,7 @@ from dnncore import _kernels, prediction
 from dnncore._blas_threads import single_threaded_blas
 from dnncore._state import model_arrays
 from dnncore._threads import threads_for
-from dnncore.layers import Dense, Dropout, Layer
+from dnncore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
 from dnncore.losses import BinaryFocal, Custom, Loss, SoftmaxFocal
 from dnncore.network import Network
 from dnncore.sklearn._inputs import as_rows, input_data
@@ -29,6 +29,7 @@ __all__ = [
     "attach",
     "check_targets",
     "choose_threads",
+    "norms",
     "objective_of",
     "outputs",
     "units_of",
@@ -159,7 +160,14 @@ def _layers(estimator: Any, units: list[int]) -> tuple[Layer, ...]:
     activations = per_layer(estimator.activation, n, "activation")
     rates = per_layer(estimator.dropout, n, "dropout")
     for width, activation, rate in zip(units[1:-1], activations, rates, strict=True):
-        layers.append(Dense(int(width), "sigmoid" if activation == "logistic" else activation))
+        activation = "sigmoid" if activation == "logistic" else activation
+        if estimator.batch_norm or estimator.layer_norm:
+            layers.append(Dense(int(width)))
+            layers.append(BatchNorm() if estimator.batch_norm else LayerNorm())
+            if activation != "identity":
+                layers.append(Activation(activation))
+        else:
+            layers.append(Dense(int(width), activation))
         if rate:
             layers.append(Dropout(rate))
     layers.append(Dense(int(units[-1])))
@@ -185,11 +193,20 @@ def initial(
 def blank(
     n_in: int, layers: tuple[Layer, ...], loss: Loss, dtype: np.dtype[Any], seed: int
 ) -> Network:
-    """Build a network without drawing weights."""
+    """Build a network without drawing weights; what its norms have gets its first values."""
     network = Network.__new__(Network)
     network._describe(n_in, layers, loss, dtype, seed)
     network._allocate()
+    for p in network._parameters:
+        if p.kind in ("gamma", "running_var"):
+            p.view(network.params)[...] = 1
     return network
+
+
+def norms(network: Network) -> dict[Any, NDArray[Any]]:
+    """Return views of what is not in ``coefs_`` and ``intercepts_``, by number, kind and shape."""
+    found = [p for p in network._parameters if p.kind not in ("weight", "bias")]
+    return {(i, p.kind, p.shape): p.view(network.params) for i, p in enumerate(found)}
 
 
 def attach(estimator: Any) -> Network:
@@ -197,12 +214,15 @@ def attach(estimator: Any) -> Network:
 
     It is built anew if there is none, if other parameters of the estimator ask for another one,
     or if ``coefs_`` has other shapes; values that were assigned to ``coefs_`` and
-    ``intercepts_`` are taken over.
+    ``intercepts_`` are taken over. Norms go on from those of the network before, if they fit.
     """
     coefs, intercepts = estimator.coefs_, estimator.intercepts_
     views = estimator.__dict__.get("_views")
     network: Network | None = estimator.__dict__.get("_network")
-    asked = (estimator.activation, estimator.dropout, estimator.loss, estimator.out_activation_)
+    asked = (
+        estimator.activation, estimator.dropout, estimator.batch_norm, estimator.layer_norm,
+        estimator.loss, estimator.out_activation_,
+    )  # fmt: skip
     if network is not None and views is not None and _same([coefs, intercepts, asked], views):
         return network
     units = [int(coefs[0].shape[0]), *(int(c.shape[1]) for c in coefs)]
@@ -215,8 +235,13 @@ def attach(estimator: Any) -> Network:
         or network.loss != loss
     ):
         seed = estimator.__dict__.get("_mask_seed", 0)
+        kept = {} if network is None else norms(network)
         network, views = blank(units[0], layers, loss, dtype, seed), None
         estimator._network = network
+        new = norms(network)
+        if kept.keys() == new.keys():
+            for key, array in new.items():
+                array[...] = kept[key]
     weights, biases = network.weights, network.biases
     if views is None or not _same([coefs, intercepts], views[:2]):
         for given, own in ((coefs, weights), (intercepts, biases)):

@@ -39,6 +39,10 @@ class _Base:
         self.state = OptimizerState.start(kernel, n, dtype)
         self.steps = 0
 
+    def fits(self, n: int, dtype: np.dtype[Any]) -> bool:
+        """Whether the moments are those of a network with `n` parameters of this type."""
+        return all((m.size, m.dtype) == (n, dtype) for m in self.state.moments)
+
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
         """Learn how long training will be."""
 

@@ -19,6 +19,8 @@ __all__ = ["CLASSIFIER", "COMMON", "REGRESSOR", "constraints", "constructor"]
 
 COMMON: dict[str, Any] = {
     "dropout": 0.0,
+    "batch_norm": False,
+    "layer_norm": False,
     "clip_norm": None,
     "clip_value": None,
     "scoring": None,
@@ -50,6 +52,8 @@ _MORE: dict[str, list[Any]] = {
     "activation": [StrOptions(_HIDDEN), "array-like"],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "batch_norm": ["boolean"],
+    "layer_norm": ["boolean"],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "clip_value": [Interval(Real, 0, None, closed="neither"), None],
     "scoring": [str, callable, None],
