@@ -220,3 +220,18 @@ def test_number_of_threads(monkeypatch):
     for bad in (0, -1, 1.5, "2", True):
         with pytest.raises((TypeError, ValueError), match="n_threads"):
             threads_for(bad, 0)
+
+
+@pytest.mark.parametrize("moments", [np.zeros(3), np.zeros(26, np.float32)])
+def test_moments_that_are_not_laid_out_as_the_parameters_are_refused(moments):
+    net, at = make(), Position()
+    assert net.n_params == 26
+    optimizer, whole = dnn.Adam(0.1).settings(), np.zeros(26)
+    before = net.params.copy()
+    for first, second in ((moments, whole), (whole, moments)):
+        with pytest.raises(ValueError, match="must be 26 numbers of float64"):
+            net._program.run(examples(), None, at, 4, np.inf, 0, optimizer, first, second, 1)
+        with pytest.raises(ValueError, match="must be 26 numbers of float64"):
+            net._program.step(whole, Position(), optimizer, first, second)
+    assert at.step == 0 and np.array_equal(net.params, before)
+    run(net, examples())

@@ -484,7 +484,7 @@ cdef class Program:
         cdef const double[:, ::1] settings = optimizer[1]
         t.optimizer = optimizer[0]
         take_settings(&t.settings, &settings[0, 0])
-        t.s1, t.s2 = address(s1), address(s2)
+        t.s1, t.s2 = self._buffer(s1), self._buffer(s2)
         t.step, t.seed = position.step, self.seed
         t.max_step = t.step + max_steps if max_steps > 0 else -1
         if settings.shape[0] > 1:
@@ -554,7 +554,7 @@ cdef class Program:
         t.is_sparse = data.sparse is not None
         aim.loss_factor, aim.gradient_factor, aim.penalty = 1.0, gradient_factor, 0.0
         t.objective = &aim
-        t.grads = address(grads)
+        t.grads = self._buffer(grads)
         t.seed = self.seed
         cdef Workspace space = self._enter(t.n, threads, t.is_sparse)
         self.forward_rows_kept = self.forward_rows_new = 0
@@ -618,7 +618,7 @@ cdef class Program:
             t.net, t.space, t.rows = &self.net, &space.space, rows
             t.key = stream_key(self.seed, 1, step)
             t.tile = row_tile(t.net, rows)
-            t.grads = address(grads)
+            t.grads = self._buffer(grads)
             t.stage = self.net.loss_stage
             with nogil:
                 mode = flush_denormals()
@@ -650,9 +650,9 @@ cdef class Program:
 
     def step(self, grads, Position position, tuple optimizer, s1, s2, Average average=None):
         """One update of all parameters from `grads`; see `run`."""
-        cdef const char* g = address(grads)
-        cdef char* m1 = address(s1)
-        cdef char* m2 = address(s2)
+        cdef const char* g = self._buffer(grads)
+        cdef char* m1 = self._buffer(s1)
+        cdef char* m2 = self._buffer(s2)
         cdef OptimizerSettings h
         cdef Averaging* kept = &average.c if average is not None else NULL
         cdef const Operation* op
@@ -761,6 +761,14 @@ cdef class Program:
         for i in range((t.rows + t.chunk - 1) // t.chunk):
             loss += space.space.tile_loss[i]
         return loss, weight
+
+    cdef char* _buffer(self, object array) except? NULL:
+        """Address of an array that is laid out as the parameters; NULL for None."""
+        if array is not None and (array.size != self.params.size or array.dtype != self.dtype):
+            raise ValueError(
+                f"Gradients and moments must be {self.params.size} numbers of {self.dtype}, as the "
+                f"parameters are; got {array.size} of {array.dtype}.")
+        return address(array)
 
     cdef Workspace _infer(self, Inference* t, int threads):
         cdef Py_ssize_t tiles
