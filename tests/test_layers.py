@@ -306,7 +306,7 @@ def test_custom_loss_trains_as_the_library_s():
         for loss in ("mse", mse)
     ]
     for net in nets:
-        # Adam would blow up the rounding of a gradient that is 0, as that of a bias before BatchNorm.
+        # Adam would blow up the rounding of a gradient of 0, as of a bias before BatchNorm.
         net.fit(X, y, epochs=2, batch_size=25, optimizer=dnn.SGD(0.05, momentum=0.9))
     np.testing.assert_allclose(nets[1].params, nets[0].params, rtol=1e-8, atol=1e-10)
 
