@@ -112,23 +112,25 @@ cdef int cut_stages(Net* net) except -1:
 
 
 cdef int cut_weights(Net* net) except -1:
-    """Cut the parameters into tiles, last layer first."""
+    """Cut the parameters into tiles, and put the heaviest at both ends.
+
+    Threads draw tiles from the ends: two of them come back to the same large ones in every step,
+    and the smallest are left to even out what remains.
+    """
     cdef Operation* op
-    cdef Py_ssize_t i, first, n = 0
-    for i in range(net.n_operations):
-        op = &net.operations[i]
-        if op.trainable:
-            n += (op.n_in + op.tile - 1) // op.tile
-    net.weight_tiles = <WeightTile*>malloc((n + 1) * sizeof(WeightTile))
-    if net.weight_tiles == NULL:
-        raise MemoryError("no memory for the program")
-    net.n_weight_tiles = 0
+    cdef Py_ssize_t i, at
+    tiles = []
     for i in range(net.n_operations - 1, -1, -1):
         op = &net.operations[i]
-        first = 0
-        while op.trainable and first < op.n_in:
-            net.weight_tiles[net.n_weight_tiles].operation = <int>i
-            net.weight_tiles[net.n_weight_tiles].first = first
-            net.n_weight_tiles += 1
-            first += op.tile
+        if op.trainable:
+            for at in range(0, op.n_in, op.tile):
+                tiles.append((min(op.tile, op.n_in - at) * op.n_out, i, at))
+    tiles.sort(key=lambda tile: -tile[0])
+    tiles = tiles[::2] + tiles[1::2][::-1]
+    net.n_weight_tiles = len(tiles)
+    net.weight_tiles = <WeightTile*>malloc((net.n_weight_tiles + 1) * sizeof(WeightTile))
+    if net.weight_tiles == NULL:
+        raise MemoryError("no memory for the program")
+    for i in range(net.n_weight_tiles):
+        _, net.weight_tiles[i].operation, net.weight_tiles[i].first = tiles[i]
     return 0
