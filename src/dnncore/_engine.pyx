@@ -46,6 +46,7 @@ from dnncore._kernels cimport (
 from dnncore._table cimport (
     ACT_IDENTITY,
     ACT_RELU,
+    EPI_CLAIM,
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,
@@ -76,6 +77,7 @@ cdef extern from "_team.h" nogil:
     uint64_t flush_denormals "dnn_flush_denormals"() noexcept
     void restore_denormals "dnn_set_float_mode"(uint64_t mode) noexcept
     double seconds_now "dnn_seconds"() noexcept
+    void prefetch_line "DNN_PREFETCH_LINE"(const char* p) noexcept
     ctypedef void (*dnn_tile)(void* job, int worker, uint64_t tile) noexcept
     ctypedef uint64_t (*dnn_next)(void* job) noexcept
     void run_phases "dnn_run_phases"(
@@ -125,7 +127,7 @@ cdef class Workspace:
         cdef int sweep
         self.workers = workers
         self.sparse = sparse
-        s.rows = rows
+        s.rows, s.shared = rows, False
         s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
         if s.slots == NULL:
             raise MemoryError("no memory for the workspace")
@@ -413,6 +415,7 @@ cdef class Program:
                 max(1, (rows + 3) // row_tile(&self.net, rows) + 2), sparse)
             self.training_space = space
         self.busy = True
+        space.space.shared = threads > 1
         space.space.clock = NULL
         if self.clock is not None and threads <= self.clock.workers:
             space.space.clock = &self.clock.cells

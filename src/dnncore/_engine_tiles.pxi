@@ -107,6 +107,7 @@ cdef struct Space:
     char* statistics           # of all batch normalisations
     char* parts                # sums of each tile of rows
     const ClockCells* clock    # NULL unless the run is profiled
+    bint shared                # several threads work on it
 
 cdef struct Batch:
     # Rows start..start + rows of the epoch's order, or of the arrays if order is NULL
@@ -166,6 +167,13 @@ cdef inline void copy_row(char* to, const char* source, Py_ssize_t n) noexcept n
         memcpy(to, source, n)
 
 
+cdef inline void fetch_row(const char* row, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i < n:
+        prefetch_line(row + i)
+        i += 64
+
+
 cdef void gather_rows(
     const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t rows
 ) noexcept nogil:
@@ -176,6 +184,8 @@ cdef void gather_rows(
     for i in range(first, first + rows):
         at = <Py_ssize_t>batch.order[batch.start + i]
         if batch.x != NULL:
+            if n > 256 and i + 1 < first + rows:
+                fetch_row(batch.x + batch.order[batch.start + i + 1] * n, n)
             copy_row(space.slots[0].value + i * n, batch.x + at * n, n)
         if batch.labels != NULL:
             space.labels[i] = batch.labels[at]
@@ -348,8 +358,8 @@ cdef void weight_rows(
         return
     p.bias = NULL
     p.accumulate = False
-    p.epilogue = EPI_NONE
-    p.gate, p.gate_row = NULL, 0
+    p.epilogue = EPI_CLAIM if settings != NULL and space.shared and op.n_out > 1 else EPI_NONE
+    p.gate, p.gate_row = net.w + at, op.n_out
     p.scratch = space.scratch + worker * net.table.panel_elements * size
     p.c = g
     if settings != NULL and space.tile_squares != NULL:

@@ -37,6 +37,7 @@ from dnncore._table cimport (
     ACT_SOFTPLUS,
     ACT_SOFTSIGN,
     ACT_TANH,
+    EPI_CLAIM,
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,
@@ -248,7 +249,7 @@ cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:
         for i in range(p.rows):
             memcpy(c + i * p.c_row * size, p.bias, p.columns * size)
     gemm(p, size, p.accumulate or p.bias != NULL)
-    if p.epilogue == EPI_NONE:
+    if p.epilogue == EPI_NONE or p.epilogue == EPI_CLAIM:
         return
     for i in range(p.rows):
         if p.epilogue == EPI_RELU:

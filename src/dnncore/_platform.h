@@ -1,4 +1,5 @@
-/* What the engine needs from the machine: a clock, and denormals flushed to zero per thread. */
+/* What the engine needs from the machine: a clock, prefetching, and denormals flushed to
+ * zero per thread. */
 #ifndef DNNCORE_PLATFORM_H
 #define DNNCORE_PLATFORM_H
 
@@ -7,6 +8,12 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>
+#endif
+
+#ifdef __GNUC__
+#define DNN_PREFETCH_LINE(p) __builtin_prefetch(p)
+#else
+#define DNN_PREFETCH_LINE(p) ((void)0)
 #endif
 
 static inline uint64_t dnn_float_mode(void) {

@@ -70,6 +70,7 @@ cdef enum Epilogue:
     EPI_NONE = 0
     EPI_RELU      # c = max(c, 0)
     EPI_GATE      # c = c where gate > 0, else 0: the derivative of relu, from its output
+    EPI_CLAIM     # c stays; the caller will write to gate next, and has its cache lines claimed
 
 ctypedef struct OptimizerSettings:
     double lr            # learning rate
@@ -101,7 +102,7 @@ ctypedef struct Product:
     const void* bias     # of `columns` elements, added to every row; or NULL
     int accumulate       # add to what c holds
     int epilogue         # an Epilogue
-    const void* gate     # for EPI_GATE
+    const void* gate     # for EPI_GATE and EPI_CLAIM
     Py_ssize_t gate_row
     void* scratch        # `panel_elements` elements, 64-byte aligned
 

@@ -26,6 +26,11 @@ cdef inline inlined block(
     cdef bint whole = columns == vectors * LANES
     cdef Py_ssize_t p
     cdef int i, j
+    if epilogue == EPI_CLAIM:
+        for i in range(rows):
+            claim(gate + i * gate_row)
+            claim(gate + i * gate_row + columns // 2)
+            claim(gate + i * gate_row + columns - 1)
     if accumulate:
         # Added at the end: what C holds has the time of the whole loop to arrive.
         for i in range(rows):
@@ -137,7 +142,7 @@ cdef inline inlined panel(
         rows -= n
         a += n * (depth if packed else a_row)
         c += n * c_row
-        if epilogue == EPI_GATE:
+        if gate != NULL:
             gate += n * gate_row
 
 
@@ -350,7 +355,7 @@ cdef void product(const Product* g) noexcept nogil:
                 pack_blocks(rows, depth, a_block, g.a_row, g.a_step, a_scratch)
                 a_block = a_scratch
             c = <real*>g.c + first * g.c_row
-            gate = <const real*>g.gate + first * g.gate_row if epilogue == EPI_GATE else NULL
+            gate = <const real*>g.gate + first * g.gate_row if epilogue >= EPI_GATE else NULL
             j = grouped = 0
             while j < g.columns:
                 columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
