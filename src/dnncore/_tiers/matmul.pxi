@@ -146,25 +146,18 @@ cdef inline inlined panel(
             gate += n * gate_row
 
 
-cdef void panel_narrow(
-    bint packed, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row,
+cdef void panel_of(
+    int width, bint packed, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row,
     Py_ssize_t a_step, const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
     const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
 ) noexcept nogil:
-    if packed:
+    if width == LANES and packed:
         panel(1, True, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
               bias, accumulate, epilogue, gate, gate_row)
-    else:
+    elif width == LANES:
         panel(1, False, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
               bias, accumulate, epilogue, gate, gate_row)
-
-
-cdef void panel_wide(
-    bint packed, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row,
-    Py_ssize_t a_step, const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
-    const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
-) noexcept nogil:
-    if packed:
+    elif packed:
         panel(2, True, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
               bias, accumulate, epilogue, gate, gate_row)
     else:
@@ -322,81 +315,79 @@ cdef inline Py_ssize_t depth_cut(Py_ssize_t depth) noexcept nogil:
     return ((depth + parts - 1) // parts + 7) // 8 * 8
 
 
+cdef inline Py_ssize_t row_cut(Py_ssize_t rows) noexcept nogil:
+    """Rows that share a group of panels before the next rows do: equal parts, in whole blocks."""
+    cdef Py_ssize_t parts = (rows + ROW_BLOCK - 1) // ROW_BLOCK
+    return rows if parts <= 1 else ((rows + parts - 1) // parts + MR - 1) // MR * MR
+
+
 cdef void product(const Product* g) noexcept nogil:
     cdef const real* a = <const real*>g.a
     cdef const real* b = <const real*>g.b
-    cdef real* c
-    cdef const real* bias = <const real*>g.bias
-    cdef const real* gate
-    cdef real* b_scratch = <real*>g.scratch
-    cdef real* a_scratch = b_scratch + DEPTH_BLOCK * PANEL * GROUP
-    cdef const real* a_block
-    cdef const real* b_panel
-    cdef const real* next_panel = NULL
-    cdef Py_ssize_t start = 0, depth, first, rows, j, b_step, grouped
+    cdef real* a_scratch = <real*>g.scratch + DEPTH_BLOCK * PANEL * GROUP
+    cdef Py_ssize_t start = 0, first, depth, rows
     cdef Py_ssize_t cut = depth_cut(g.depth)
-    cdef int columns, width, epilogue, panels
-    cdef bint last, accumulate
+    cdef bint last
     cdef bint pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
     while start < g.depth or start == 0:
-        depth = g.depth - start
-        last = depth <= cut
-        if not last:
-            depth = cut
-        accumulate = g.accumulate or start > 0
-        epilogue = g.epilogue if last else EPI_NONE
+        depth = min(cut, g.depth - start)
+        last = start + depth == g.depth
         first = 0
         while first < g.rows:
-            rows = g.rows - first
-            if pack_a and rows > ROW_BLOCK:
-                rows = ROW_BLOCK
-            a_block = a + first * g.a_row
+            rows = min(g.rows - first, <Py_ssize_t>(PACK_A_ROWS if pack_a else g.rows))
             if pack_a:
-                pack_blocks(rows, depth, a_block, g.a_row, g.a_step, a_scratch)
-                a_block = a_scratch
-            c = <real*>g.c + first * g.c_row
-            gate = <const real*>g.gate + first * g.gate_row if epilogue >= EPI_GATE else NULL
-            j = grouped = 0
-            while j < g.columns:
-                columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
-                width = LANES if columns <= LANES else 2 * LANES
-                b_panel = b_scratch
-                b_step = width
-                if g.b_column != 1:
-                    pack_transposed(
-                        depth, columns, width, b + j * g.b_column, g.b_column, b_scratch)
-                elif columns != width:
-                    pack_rows(depth, columns, width, b + j, g.b_step, b_scratch)
-                elif width == PANEL and (
-                    rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
-                ):
-                    if j == grouped:
-                        panels = <int>min((g.columns - j) // PANEL, <Py_ssize_t>GROUP)
-                        pack_group(depth, panels, b + j, g.b_step, b_scratch)
-                        grouped = j + panels * PANEL
-                        next_panel = b_scratch
-                    b_panel = next_panel
-                    next_panel += depth * PANEL
-                else:
-                    b_panel = b + j
-                    b_step = g.b_step
-                if width == LANES:
-                    panel_narrow(
-                        pack_a, rows, depth, a_block, g.a_row, g.a_step, b_panel, b_step,
-                        c + j, g.c_row, columns, bias + j if bias != NULL else NULL,
-                        accumulate, epilogue, gate + j if gate != NULL else NULL, g.gate_row)
-                else:
-                    panel_wide(
-                        pack_a, rows, depth, a_block, g.a_row, g.a_step, b_panel, b_step,
-                        c + j, g.c_row, columns, bias + j if bias != NULL else NULL,
-                        accumulate, epilogue, gate + j if gate != NULL else NULL, g.gate_row)
-                j += columns
+                pack_blocks(rows, depth, a + first * g.a_row, g.a_row, g.a_step, a_scratch)
+            product_part(g, pack_a, a_scratch if pack_a else a + first * g.a_row, b, first, rows,
+                         depth, g.accumulate or start > 0, g.epilogue if last else EPI_NONE)
             first += rows
         if last:
             break
         start += depth
         a += depth * g.a_step
         b += depth * g.b_step
+
+
+cdef void product_part(
+    const Product* g, bint pack_a, const real* a, const real* b, Py_ssize_t first,
+    Py_ssize_t rows, Py_ssize_t depth, bint accumulate, int epilogue
+) noexcept nogil:
+    """Rows first... of C, to which a part of the depth is added: all columns, by groups of panels."""
+    cdef real* packed = <real*>g.scratch
+    cdef real* c = <real*>g.c + first * g.c_row
+    cdef const real* gate = (
+        <const real*>g.gate + first * g.gate_row if epilogue >= EPI_GATE else NULL)
+    cdef const real* bias = <const real*>g.bias
+    cdef const real* b_group
+    cdef Py_ssize_t j = 0, b_step, b_panel, at, height, cut = row_cut(rows) if pack_a else rows
+    cdef int columns, width, i, panels
+    while j < g.columns:
+        columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
+        width = LANES if columns <= LANES else 2 * LANES
+        panels, b_group, b_step, b_panel = 1, packed, width, 0
+        if g.b_column != 1:
+            pack_transposed(depth, columns, width, b + j * g.b_column, g.b_column, packed)
+        elif columns != width:
+            pack_rows(depth, columns, width, b + j, g.b_step, packed)
+        elif width == PANEL and (
+            rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
+        ):
+            panels = <int>min((g.columns - j) // PANEL, <Py_ssize_t>GROUP)
+            pack_group(depth, panels, b + j, g.b_step, packed)
+            b_panel = depth * PANEL
+        else:
+            b_group, b_step = b + j, g.b_step
+        at = 0
+        while at < rows:
+            height = min(cut, rows - at)
+            for i in range(panels):
+                panel_of(
+                    width, pack_a, height, depth, a + at * (depth if pack_a else g.a_row),
+                    g.a_row, g.a_step, b_group + i * b_panel, b_step,
+                    c + at * g.c_row + j + i * PANEL, g.c_row, columns,
+                    bias + j + i * PANEL if bias != NULL else NULL, accumulate, epilogue,
+                    gate + at * g.gate_row + j + i * PANEL if gate != NULL else NULL, g.gate_row)
+            at += height
+        j += panels * columns
 
 
 cdef void column_sums(

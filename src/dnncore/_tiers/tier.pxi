@@ -102,7 +102,8 @@ cdef extern from "mathfuncs.h" nogil:
         /* A block of packed A, ROW_BLOCK x DEPTH_BLOCK, and a group of packed panels of B,
          * each DEPTH_BLOCK x PANEL, stay in the second-level cache. */
         DNN_DEPTH_BLOCK = 400,
-        DNN_ROW_BLOCK = 256,
+        DNN_ROW_BLOCK = 264,
+        DNN_PACK_A_ROWS = 528,
         DNN_GROUP = 512 / (2 * DNN_VECTOR_BYTES), /* panels: 512 bytes of a row of B */
         DNN_PACK_AHEAD = 6,
         /* Packing pays once what is packed is used often enough: a panel of B by many rows, a
@@ -123,6 +124,7 @@ cdef extern from "mathfuncs.h" nogil:
         COLUMN_BLOCK "DNN_COLUMN_BLOCK"
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
         ROW_BLOCK "DNN_ROW_BLOCK"
+        PACK_A_ROWS "DNN_PACK_A_ROWS"
         GROUP "DNN_GROUP"
         PACK_AHEAD "DNN_PACK_AHEAD"
         LOG2_LANES "DNN_LOG2_LANES"
@@ -177,7 +179,7 @@ cdef KernelTable _table
 _table.itemsize = sizeof(real)
 _table.lanes = LANES
 # Packed B, packed A, and room for the last whole vector stored into A.
-_table.panel_elements = DEPTH_BLOCK * (GROUP * PANEL + ROW_BLOCK) + LANES
+_table.panel_elements = DEPTH_BLOCK * (GROUP * PANEL + PACK_A_ROWS) + LANES
 _table.blas_min_work = BLAS_MIN_WORK
 _table.math = math
 _table.activation_forward = activation_forward
