@@ -112,7 +112,7 @@ cdef class Workspace:
 
     cdef Space space
     cdef double* squares             # where `tile_squares` go, if they are wanted
-    cdef char* arena
+    cdef object arena
     cdef readonly int workers
     cdef bint sparse                 # without room for the gathered input
     cdef readonly Py_ssize_t nbytes
@@ -165,18 +165,20 @@ cdef class Workspace:
             s.parts = place(
                 base, &total, losses * net.parts_elements * size if training else 0)
             if sweep == 0:
-                self.arena = <char*>malloc(total + 64)
-                if self.arena == NULL:
+                try:
+                    # NumPy asks for huge pages where that pays, which malloc does not.
+                    self.arena = np_empty(total + 64, np.uint8)
+                except MemoryError:
                     raise MemoryError(
                         f"no memory for a workspace of {total} bytes ({rows} rows); "
-                        "use a smaller batch_size")
-                base = self.arena + (64 - <size_t>self.arena % 64)
+                        "use a smaller batch_size") from None
+                base = address(self.arena)
+                base += 64 - <size_t>base % 64
         if training:
             memset(s.statistics, 0, net.statistics_elements * size)
         self.nbytes = total
 
     def __dealloc__(self):
-        free(self.arena)
         free(self.space.slots)
 
 

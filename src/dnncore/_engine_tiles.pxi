@@ -123,7 +123,7 @@ cdef struct Batch:
 
 # How work is cut: docs/decisions/0002-engine.md has the measurements.
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
-cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 262144
+cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
 cdef Py_ssize_t INFERENCE_ROWS = 128
 
 
@@ -146,7 +146,7 @@ cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:
     if rows * net.work_per_row < ONE_TILE_WORK and rows <= 256:
         return rows
     height = 64 if net.work_per_row < (1 << 18) else (
-        128 if net.work_per_row < (1 << 21) else 256)
+        128 if net.work_per_row < (1 << 20) else (256 if net.work_per_row < (1 << 22) else 512))
     if rows // height >= MAX_TILES:
         height = rows // MAX_TILES + 1
     pairs = (rows + 2 * height - 1) // (2 * height)

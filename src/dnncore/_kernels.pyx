@@ -263,8 +263,12 @@ cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:
 
 def describe_paths():
     """The rule that sends a matrix product to own kernels or to BLAS, in words."""
-    return (f"own kernels; BLAS from {_float32.blas_min_work:.3g} (float32) and "
-            f"{_float64.blas_min_work:.3g} (float64) multiply-adds")
+    starts = ", ".join(
+        f"{work:.3g} multiply-adds in {name}"
+        for name, work in (
+            ("float32", _float32.blas_min_work), ("float64", _float64.blas_min_work))
+        if work < 1e300)
+    return f"own kernels; BLAS from {starts}" if starts else "own kernels"
 
 
 def _multiply_adds(int itemsize, Py_ssize_t rounds):

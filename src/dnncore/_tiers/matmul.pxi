@@ -351,7 +351,7 @@ cdef void product_part(
     const Product* g, bint pack_a, const real* a, const real* b, Py_ssize_t first,
     Py_ssize_t rows, Py_ssize_t depth, bint accumulate, int epilogue
 ) noexcept nogil:
-    """Rows first... of C, to which a part of the depth is added: all columns, by groups of panels."""
+    """Rows first... of C, to which part of the depth is added: all columns, in groups of panels."""
     cdef real* packed = <real*>g.scratch
     cdef real* c = <real*>g.c + first * g.c_row
     cdef const real* gate = (

@@ -87,7 +87,7 @@ cdef extern from "mathfuncs.h" nogil:
     /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
      * on the same instruction set: docs/decisions/0004-matmul-crossover.md. */
     #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
-    #define DNN_BLAS_MIN_WORK 2147483648.0
+    #define DNN_BLAS_MIN_WORK HUGE_VAL
     #elif DNN_VECTOR_BYTES == 64 || (DNN_VECTOR_BYTES == 32 && !defined(DNN_FLOAT64))
     #define DNN_BLAS_MIN_WORK 268435456.0
     #elif DNN_VECTOR_BYTES == 32
