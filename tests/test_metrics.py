@@ -4,11 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 import sklearn.metrics as skm
 from sklearn.utils.class_weight import compute_class_weight
 
 import dnncore as dnn
-from dnncore import metrics
+from dnncore import metrics, prediction
 from dnncore.metrics import METRICS, Metric
 
 RNG = np.random.default_rng(0)
@@ -205,6 +206,52 @@ def test_functions_as_metrics():
     assert weighted["accuracy_score"] == pytest.approx(share)
     with pytest.raises(TypeError, match="metric 'words' must return a number; got 'good'"):
         net.evaluate(X, y, metrics=[Metric("words", lambda t, p: "good")])
+
+
+class Counting:
+    """Stands for a network's program, and counts the rows that go forward."""
+
+    def __init__(self, program):
+        self.program, self.rows = program, 0
+
+    def __getattr__(self, name):
+        return getattr(self.program, name)
+
+    def evaluate(self, data, *rest):
+        self.rows += data.rows
+        return self.program.evaluate(data, *rest)
+
+    def infer(self, x, *rest):
+        self.rows += len(x)
+        return self.program.infer(x, *rest)
+
+    def infer_sparse(self, data, *rest):
+        self.rows += data.rows
+        return self.program.infer_sparse(data, *rest)
+
+
+@pytest.mark.parametrize("names", [[], ["accuracy"], ["f1"], ["accuracy", "f1", "roc_auc"]])
+@pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array])
+def test_rows_go_forward_once(wrap, names, monkeypatch):
+    monkeypatch.setattr(prediction, "CHUNK_ELEMENTS", 0)  # several chunks
+    net, X, y = classifier("labels")
+    X, y = wrap(np.tile(X, (8, 1))), np.tile(y, 8)
+    expected = net.evaluate(X, y, metrics=names)
+    net._program = counting = Counting(net._program)
+    assert net.evaluate(X, y, metrics=names) == expected
+    assert counting.rows == 640
+    net.fit(X, y, epochs=1, validation_data=(X, y), metrics=names)
+    assert counting.rows == 1280
+
+
+def test_losses_whose_link_is_no_activation_and_losses_in_python():
+    X = RNG.standard_normal((50, 3))
+    y = RNG.poisson(2, 50)
+    for loss in ("poisson", lambda t, p: (((p - t) ** 2).mean(), 2 * (p - t) / len(t))):
+        net = dnn.Network(3, [dnn.Dense(4), dnn.Dense(1)], loss=loss)
+        found = net.evaluate(X, y, metrics=["r2", "mae"])
+        expected = {name: VALUES[name](y, net.predict(X)) for name in ("r2", "mae")}
+        assert found == pytest.approx({"loss": net.evaluate(X, y, metrics=[])["loss"]} | expected)
 
 
 def test_metrics_of_regression():

@@ -105,11 +105,22 @@ def loss_gradient(
     return value * _weight(data), _weight(data)
 
 
-def evaluate(network: Network, loss: Custom, data: Data, threads: int) -> tuple[float, float]:
+def evaluate(
+    network: Network,
+    loss: Custom,
+    data: Data,
+    threads: int,
+    link: int = 0,
+    out: NDArray[Any] | None = None,
+) -> tuple[float, float]:
     """Do what ``Program.evaluate`` does."""
-    out = np.empty((data.rows, network.n_out), network.dtype)
-    network._program.infer(data.x, _kernels.ACTIVATIONS["identity"], out, threads)
-    return loss.value_and_gradient(data, out)[0] * _weight(data), _weight(data)
+    logits = np.empty((data.rows, network.n_out), network.dtype)
+    network._program.infer(data.x, _kernels.ACTIVATIONS["identity"], logits, threads)
+    total = loss.value_and_gradient(data, logits)[0] * _weight(data)
+    if out is not None:
+        name = next(name for name, number in _kernels.ACTIVATIONS.items() if number == link)
+        _kernels.activation_forward(name, logits, out)
+    return total, _weight(data)
 
 
 def _weight(data: Data) -> float:

@@ -750,8 +750,8 @@ cdef class Program:
         PyBuffer_Release(&result)
         return out
 
-    def evaluate(self, Data data, int threads):
-        """Sums over the rows: of weight times loss, and of the weights."""
+    def evaluate(self, Data data, int threads, int link=0, out=None):
+        """Sums over the rows: of weight times loss, and of the weights; `out`: see `infer`."""
         cdef Inference t
         cdef Workspace space
         cdef double loss = 0, weight
@@ -760,6 +760,8 @@ cdef class Program:
         data.fill(&t.batch)
         t.rows = t.batch.rows = data.rows
         t.batch.scale = 1.0
+        if out is not None:
+            t.link, t.out = link, address(out)
         t.wants_loss = True
         weight = weight_sum(&self.net, &t.batch)
         space = self._infer(&t, threads)

@@ -279,8 +279,8 @@ cdef uint64_t no_next(void* job) noexcept nogil:
 
 
 cdef struct Inference:
-    # Chunks of rows through all layers; each worker has slots for one chunk. With targets the
-    # result is the chunk's loss, else the outputs after the link.
+    # Chunks of rows through all layers; each worker has slots for one chunk. The result is the
+    # chunk's loss, the outputs after the link, or both.
     const Net* net
     const Space* space
     Batch batch                  # x, and for a loss the targets and weights
@@ -304,7 +304,7 @@ cdef void inference_tile(void* job, int worker, uint64_t tile) noexcept nogil:
                      rows, 0, False, 0, t.net.n_operations, worker)
     if t.wants_loss:
         t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, slot, rows)
-    else:
+    if t.out != NULL:
         t.net.table.activation_forward(
             t.link, rows, width, t.space.slots[t.net.n_slots - 1].value + slot * width * size,
             t.out + first * width * size)

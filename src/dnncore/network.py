@@ -16,10 +16,18 @@ from dnncore import _custom_loss, _kernels, checkpoints, prediction, training
 from dnncore._data import ClassWeight, as_data, as_validation, split, weigh
 from dnncore._divergence import LastFinite
 from dnncore._engine import Data, Position, Program
+from dnncore._scores import scores
 from dnncore._threads import threads_for
 from dnncore._validation import as_float_dtype, as_matrix, check_bool, check_int
 from dnncore.averaging import Averaging, Kept, as_averaging
-from dnncore.callbacks import Callback, Checkpoint, ProgressBar, as_callbacks, somebody_watches
+from dnncore.callbacks import (
+    Callback,
+    Checkpoint,
+    ProgressBar,
+    as_callbacks,
+    check_monitors,
+    somebody_watches,
+)
 from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import BatchNorm, Dense, Layer, check_layers, layer_from_config, walk
 from dnncore.lbfgs import LBFGS, LbfgsRun, check_lbfgs
@@ -165,7 +173,7 @@ class Network:
         return self._program.run
 
     @property
-    def _evaluate(self) -> Callable[[Data, int], tuple[float, float]]:
+    def _evaluate(self) -> Callable[..., tuple[float, float]]:
         if isinstance(self.loss, Custom):
             return partial(_custom_loss.evaluate, self, self.loss)
         return self._program.evaluate
@@ -393,11 +401,13 @@ class Network:
         names = [] if validation is None else ["val_loss"]
         names += [metric.name if validation is None else f"val_{metric.name}" for metric in asked]
 
+        check_monitors(called, ["loss", *names, "time"])
+
         def score() -> dict[str, float]:
             if scored is None:
                 return {}
             loss = validation is not None
-            found = prediction.scores(self._looked_at, scored, asked, loss=loss)
+            found = scores(self._looked_at, scored, asked, loss=loss)
             return dict(zip(names, found.values(), strict=True))
 
         if verbose == "auto":
@@ -646,7 +656,7 @@ class Network:
         targets = self._targets if self._targets.classes is not None else self._targets.learn(y)
         data = weigh(targets, self._data(targets, X, y, sample_weight), class_weight)
         asked = self._metrics(metrics)
-        return prediction.scores(self, data, asked)
+        return scores(self, data, asked)
 
     def profile(
         self,

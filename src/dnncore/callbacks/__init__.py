@@ -21,6 +21,7 @@ from dnncore.callbacks._base import Callback, LambdaCallback, as_callbacks
 from dnncore.callbacks._checkpoint import Checkpoint
 from dnncore.callbacks._logs import CSVLogger, TensorBoard
 from dnncore.callbacks._monitor import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+from dnncore.callbacks._names import check_monitors
 from dnncore.callbacks._progress import ProgressBar, TimeLimit, somebody_watches
 from dnncore.callbacks._statistics import LayerStatistics
 
@@ -37,5 +38,6 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
     "as_callbacks",
+    "check_monitors",
     "somebody_watches",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -89,11 +90,7 @@ class Monitor(Callback):
         self.best, self.wait = state["best"], state["wait"]
 
     def _look(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
-        if self.monitor not in logs:
-            raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, which is not recorded; there "
-                f"are {', '.join(logs)}. Give fit validation_data or metrics, or watch another."
-            )
+        self.check(logs)
         value = float(logs[self.monitor])
         if self._is_better(value):
             self.best, self.wait = value, 0
@@ -101,6 +98,14 @@ class Monitor(Callback):
         else:
             self.wait += 1
             self._not_better(network, epoch)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse to watch a number that is not among ``names``, with a ``ValueError``."""
+        if self.monitor not in names:
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, which is not recorded; there "
+                f"are {', '.join(names)}. Give fit validation_data or metrics, or watch another."
+            )
 
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):

@@ -16,7 +16,14 @@ from dnncore import _custom_loss
 from dnncore._engine import Position
 from dnncore._state import model_arrays
 from dnncore._steps import exclusive
-from dnncore.callbacks import Callback, Checkpoint, ProgressBar, TimeLimit, as_callbacks
+from dnncore.callbacks import (
+    Callback,
+    Checkpoint,
+    ProgressBar,
+    TimeLimit,
+    as_callbacks,
+    check_monitors,
+)
 from dnncore.callbacks._base import overrides
 from dnncore.losses import Custom
 from dnncore.sklearn._inputs import as_data
@@ -99,6 +106,8 @@ class Loop:
             found.append(TimeLimit(estimator.max_time))
         if estimator.progress_bar:
             found.append(ProgressBar())
+        scores = [] if self.validation is None else ["val_loss", "val_score"]
+        check_monitors(found, ["loss", *scores, "time"])
         return found
 
     def say(self, text: str) -> None:

@@ -288,13 +288,13 @@ def outputs(estimator: Any, X: Any) -> NDArray[Any]:
     program, dtype = network._program, network.dtype
     few = program.infer_few(X, network._link)
     if few is not None:
-        return prediction._after_link(network, few)
+        return prediction.after_link(network, few)
     n = X.shape[0]
     out = np.empty((n, network.n_out), dtype)
     X = as_rows(X, dtype)
     blas = "blas" in program.paths(n)
     with single_threaded_blas() if blas else nullcontext():
-        for rows in prediction._chunks(network, n):
+        for rows in prediction.chunks(network, n):
             part, chunk = X[rows], out[rows]
             threads = choose_threads(estimator, float(len(chunk)) * program.work_per_row)
             if scipy.sparse.issparse(part):
@@ -302,4 +302,4 @@ def outputs(estimator: Any, X: Any) -> NDArray[Any]:
                 program.infer_sparse(data, network._link, chunk, threads)
             else:
                 program.infer(part, network._link, chunk, threads)
-    return prediction._after_link(network, out)
+    return prediction.after_link(network, out)
