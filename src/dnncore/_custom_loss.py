@@ -15,6 +15,7 @@ from dnncore._engine import Average, Data, Position
 from dnncore.losses import Custom
 
 if TYPE_CHECKING:
+    from dnncore._model import Model
     from dnncore.network import Network
 
 __all__ = ["evaluate", "loss_gradient", "run"]
@@ -106,7 +107,7 @@ def loss_gradient(
 
 
 def evaluate(
-    network: Network,
+    network: Model,
     loss: Custom,
     data: Data,
     threads: int,

@@ -16,13 +16,13 @@ from dnncore.metrics import METRICS, Metric
 from dnncore.prediction import after_link, both_classes, chunks, outputs, threads
 
 if TYPE_CHECKING:
-    from dnncore.network import Network
+    from dnncore._model import Model
 
 __all__ = ["scores"]
 
 
 def scores(
-    network: Network, data: Data, metrics: Sequence[Metric], *, loss: bool = True
+    network: Model, data: Data, metrics: Sequence[Metric], *, loss: bool = True
 ) -> dict[str, float]:
     """Loss and metrics of checked examples; see ``Network.evaluate``."""
     readers: list[_Reader] = []
@@ -54,7 +54,7 @@ def scores(
 
 
 def _read(
-    network: Network, data: Data, readers: Sequence[_Reader], *, loss: bool
+    network: Model, data: Data, readers: Sequence[_Reader], *, loss: bool
 ) -> tuple[float, float]:
     """Show all outputs to the readers; return sums of weight times loss and of weight."""
     total = weights = 0.0
@@ -84,7 +84,7 @@ class _Reader(Protocol):
 class _Pairs:
     """Truth and predictions of all rows, in the forms that metrics take."""
 
-    def __init__(self, network: Network, data: Data) -> None:
+    def __init__(self, network: Model, data: Data) -> None:
         self.targets, self.weight = network._targets, data.weight
         self.out = np.empty((data.rows, network.n_out), network.dtype)
         self.truth: Any = data.target if data.labels is None else data.labels
@@ -151,7 +151,7 @@ class _Pairs:
 class _Accuracy:
     """Counts the rows that are right."""
 
-    def __init__(self, network: Network, data: Data) -> None:
+    def __init__(self, network: Model, data: Data) -> None:
         self.loss, self.data = network.loss, data
         self.hits = self.total = 0.0
 
@@ -174,7 +174,7 @@ class _Accuracy:
 class _R2:
     """Coefficient of determination, the mean over outputs; 0 for a constant target missed."""
 
-    def __init__(self, network: Network, data: Data, target: NDArray[Any]) -> None:
+    def __init__(self, network: Model, data: Data, target: NDArray[Any]) -> None:
         self.data, self.target = data, target
         self.left = self.spread = mean = np.zeros(network.n_out)
         total = 0.0

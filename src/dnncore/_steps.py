@@ -15,13 +15,14 @@ from dnncore._threads import threads_for
 from dnncore.optimizers import Optimizer, OptimizerState
 
 if TYPE_CHECKING:
+    from dnncore._model import Model
     from dnncore.network import Network
 
 __all__ = ["exclusive", "step", "train_step"]
 
 
 @contextmanager
-def exclusive(network: Network) -> Iterator[None]:
+def exclusive(network: Model) -> Iterator[None]:
     """Let one thread at a time train a network, with BLAS held at one thread.
 
     Raises

@@ -8,12 +8,12 @@ from dnncore._threads import threads_for
 from dnncore.layers import AlphaDropout, Dense, Dropout, GaussianNoise, Layer
 
 if TYPE_CHECKING:
-    from dnncore.network import Network
+    from dnncore._model import Model
 
 __all__ = ["fit_bytes", "summary"]
 
 
-def summary(network: Network, batch_size: int) -> str:
+def summary(network: Model, batch_size: int) -> str:
     """Describe layers, parameters, memory and matrix-product paths."""
     program = network._compile()  # one of its own: the network may be in the middle of something
     paths = iter(program.paths(batch_size))
@@ -49,7 +49,7 @@ def _name(layer: Layer) -> str:
     return kind if activation is None else f"{kind} {activation}"
 
 
-def fit_bytes(network: Network, batch_size: int) -> int:
+def fit_bytes(network: Model, batch_size: int) -> int:
     """Bytes that a network takes while it trains with Adam, data left out."""
     program = network._compile()
     threads = threads_for(None, 3.0 * batch_size * program.work_per_row)

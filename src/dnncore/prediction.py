@@ -18,7 +18,7 @@ from dnncore._validation import as_contiguous, check_matrix
 from dnncore.layers import Dense
 
 if TYPE_CHECKING:
-    from dnncore.network import Network
+    from dnncore._model import Model
 
 __all__ = [
     "after_link",
@@ -40,12 +40,12 @@ ENGINE_ROWS = 256
 """Rows that the engine sends through the layers at a time."""
 
 
-def predict(network: Network, X: ArrayLike) -> NDArray[Any]:
+def predict(network: Model, X: ArrayLike) -> NDArray[Any]:
     """Labels or values; see ``Network.predict``."""
     return _collect(network, X, network._targets.decode)
 
 
-def predict_proba(network: Network, X: ArrayLike) -> NDArray[Any]:
+def predict_proba(network: Model, X: ArrayLike) -> NDArray[Any]:
     """Probabilities of the classes; see ``Network.predict_proba``.
 
     Raises
@@ -61,7 +61,7 @@ def predict_proba(network: Network, X: ArrayLike) -> NDArray[Any]:
 
 
 def _collect(
-    network: Network, X: ArrayLike, finish: Callable[[NDArray[Any]], NDArray[Any]]
+    network: Model, X: ArrayLike, finish: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[Any]:
     """Put into one array what ``finish`` makes of each chunk's outputs."""
     few = network._program.infer_few(X, network._link)
@@ -96,7 +96,7 @@ def _collect(
     return result
 
 
-def chunks(network: Network, rows: int) -> Iterator[slice]:
+def chunks(network: Model, rows: int) -> Iterator[slice]:
     """Cut rows into parts that are sent through the network one after the other."""
     # Whole multiples of the engine's own chunks, so that the bits do not depend on these.
     height = min(
@@ -108,7 +108,7 @@ def chunks(network: Network, rows: int) -> Iterator[slice]:
         yield slice(first, min(first + height, rows))
 
 
-def outputs(network: Network, inputs: NDArray[Any] | Data) -> NDArray[Any]:
+def outputs(network: Model, inputs: NDArray[Any] | Data) -> NDArray[Any]:
     """Compute outputs after the loss's link, of dense rows or of sparse ones."""
     n = inputs.rows if isinstance(inputs, Data) else len(inputs)
     out = np.empty((n, network.n_out), network.dtype)
@@ -120,12 +120,12 @@ def outputs(network: Network, inputs: NDArray[Any] | Data) -> NDArray[Any]:
     return after_link(network, out)
 
 
-def after_link(network: Network, out: NDArray[Any]) -> NDArray[Any]:
+def after_link(network: Model, out: NDArray[Any]) -> NDArray[Any]:
     """Apply the one link that is no activation."""
     return _kernels.exp(out, out) if network.loss.link == "exp" else out
 
 
-def threads(network: Network, rows: int) -> int:
+def threads(network: Model, rows: int) -> int:
     """Choose how many threads a forward pass of these rows is worth."""
     return threads_for(None, float(rows) * network._program.work_per_row)
 
