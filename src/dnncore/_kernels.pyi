@@ -97,6 +97,104 @@ def shuffle(
     epoch: int = 0,
     out: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]: ...
+def layer_norm(
+    x: NDArray[_Float],
+    gamma: NDArray[_Float] | None = None,
+    beta: NDArray[_Float] | None = None,
+    *,
+    eps: float = 1e-5,
+    centred: bool = True,
+    out: NDArray[_Float] | None = None,
+    kept_out: NDArray[_Float] | None = None,
+) -> tuple[NDArray[_Float], NDArray[_Float], NDArray[_Float]]: ...
+def layer_norm_backward(
+    d: NDArray[_Float],
+    kept: NDArray[_Float],
+    factor: NDArray[_Float],
+    gamma: NDArray[_Float] | None = None,
+    *,
+    centred: bool = True,
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
+def batch_moments(x: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[_Float]]: ...
+def batch_norm(
+    x: NDArray[_Float],
+    mean: NDArray[_Float],
+    variance: NDArray[_Float],
+    gamma: NDArray[_Float] | None = None,
+    beta: NDArray[_Float] | None = None,
+    *,
+    eps: float = 1e-5,
+    out: NDArray[_Float] | None = None,
+    kept_out: NDArray[_Float] | None = None,
+) -> tuple[NDArray[_Float], NDArray[_Float]]: ...
+def batch_norm_backward(
+    d: NDArray[_Float],
+    kept: NDArray[_Float],
+    variance: NDArray[_Float],
+    gamma: NDArray[_Float] | None = None,
+    *,
+    eps: float = 1e-5,
+    out: NDArray[_Float] | None = None,
+) -> tuple[NDArray[_Float], NDArray[_Float], NDArray[_Float]]: ...
+def prelu(
+    x: NDArray[_Float], slope: NDArray[_Float], out: NDArray[_Float] | None = None
+) -> NDArray[_Float]: ...
+def prelu_backward(
+    d: NDArray[_Float],
+    x: NDArray[_Float],
+    slope: NDArray[_Float],
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
+def blend(
+    x: NDArray[_Float],
+    f: NDArray[_Float],
+    weight: NDArray[_Float],
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
+def dropout(
+    x: NDArray[_Float], rate: float, key: int, out: NDArray[_Float] | None = None
+) -> NDArray[_Float]: ...
+def alpha_dropout(
+    x: NDArray[_Float],
+    rate: float,
+    key: int,
+    *,
+    backward: bool = False,
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
+def gaussian_noise(
+    x: NDArray[_Float], deviation: float, key: int, out: NDArray[_Float] | None = None
+) -> NDArray[_Float]: ...
+def sum_squares(x: NDArray[_Float]) -> float: ...
+def accumulate(x: NDArray[_Float], y: NDArray[_Float]) -> None: ...
+def shape_gradient(
+    g: NDArray[_Float],
+    w: NDArray[_Float],
+    *,
+    scale: float = 1.0,
+    limit: float = 0.0,
+    l1: float = 0.0,
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
+def move_towards(average: NDArray[_Float], w: NDArray[_Float], amount: float) -> None: ...
+def limit_columns(w: NDArray[_Float], limit: float) -> None: ...
+def sparse_forward(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[_Float],
+    w: NDArray[_Float],
+    bias: NDArray[_Float] | None = None,
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
+def sparse_gradient(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[_Float],
+    dz: NDArray[_Float],
+    n_in: int,
+    out: NDArray[_Float] | None = None,
+) -> NDArray[_Float]: ...
 def all_finite(x: NDArray[_Float]) -> bool: ...
 def _multiply_adds(itemsize: int, rounds: int) -> int: ...
 def _force_matmul_path(path: Literal["own", "blas"] | None) -> None: ...

@@ -75,6 +75,7 @@ from dnncore._table cimport (
     KernelTable,
     OptimizerSettings,
     Product,
+    SparseRows,
 )
 
 cdef extern from *:
@@ -416,3 +417,5 @@ include "_api/checks.pxi"
 include "_api/elementwise.pxi"
 include "_api/linear.pxi"
 include "_api/training.pxi"
+include "_api/layers.pxi"
+include "_api/updates.pxi"

@@ -16,6 +16,17 @@ function                                            what it computes
 :func:`loss`                                        value and gradient from logits, for every name
                                                     in :data:`LOSSES`
 :func:`optimizer_update`                            one step, for every name in :data:`OPTIMIZERS`
+:func:`layer_norm` :func:`layer_norm_backward`      normalisation by row, and its gradient; also
+                                                    RMS normalisation
+:func:`batch_moments` :func:`batch_norm`            normalisation by column, and its gradient
+:func:`batch_norm_backward`
+:func:`prelu` :func:`prelu_backward` :func:`blend`  layers with a parameter a column
+:func:`dropout` :func:`alpha_dropout`               masks and noise, functions of a key
+:func:`gaussian_noise`
+:func:`sparse_forward` :func:`sparse_gradient`      products with a CSR matrix
+:func:`sum_squares` :func:`shape_gradient`          clipping and penalties of gradients
+:func:`accumulate` :func:`move_towards`             sums and averages of arrays
+:func:`limit_columns`                               a limit of the norm of each unit's weights
 :func:`shuffle`                                     a permutation, from (seed, stream, epoch)
 :func:`all_finite`                                  whether NaN and infinity are absent
 :data:`SIMD_LEVEL` :func:`simd_levels`              instruction set in use; those that could be
@@ -55,17 +66,35 @@ from __future__ import annotations
 from . import _kernels
 from ._kernels import (
     SIMD_LEVEL,
+    accumulate,
     activation_backward,
     activation_forward,
     all_finite,
+    alpha_dropout,
+    batch_moments,
+    batch_norm,
+    batch_norm_backward,
+    blend,
+    dropout,
     erf,
     exp,
+    gaussian_noise,
+    layer_norm,
+    layer_norm_backward,
+    limit_columns,
     loss,
+    move_towards,
     optimizer_update,
+    prelu,
+    prelu_backward,
+    shape_gradient,
     shuffle,
     sigmoid,
     simd_levels,
     softplus,
+    sparse_forward,
+    sparse_gradient,
+    sum_squares,
     tanh,
 )
 from ._kernels import dense_backward as linear_backward
@@ -78,21 +107,39 @@ __all__ = [
     "LOSSES",
     "OPTIMIZERS",
     "SIMD_LEVEL",
+    "accumulate",
     "activation_backward",
     "activation_forward",
     "all_finite",
+    "alpha_dropout",
+    "batch_moments",
+    "batch_norm",
+    "batch_norm_backward",
+    "blend",
+    "dropout",
     "erf",
     "exp",
+    "gaussian_noise",
+    "layer_norm",
+    "layer_norm_backward",
+    "limit_columns",
     "linear_backward",
     "linear_forward",
     "loss",
     "matmul",
     "matmul_path",
+    "move_towards",
     "optimizer_update",
+    "prelu",
+    "prelu_backward",
+    "shape_gradient",
     "shuffle",
     "sigmoid",
     "simd_levels",
     "softplus",
+    "sparse_forward",
+    "sparse_gradient",
+    "sum_squares",
     "tanh",
 ]
 

@@ -15,6 +15,7 @@ layers         normalisation, parametric activations, masks and noise
 losses         value and gradient of each loss, from logits
 optimizers     one update of one parameter array
 shuffling      the counter-based shuffle, a function of (seed, stream, epoch)
+sparse         products with a sparse matrix
 updates        clipping, penalties, limits of norms, averages: around a step
 network        linear layer, forward pass, training loop
 ============== =====================================================================
@@ -37,6 +38,7 @@ from .losses import LOSSES, loss
 from .network import Layer, forward, linear_backward, linear_forward, train
 from .optimizers import OPTIMIZERS, optimizer_update
 from .shuffling import mix64, random_words, shuffle, shuffle_key
+from .sparse import sparse_forward, sparse_gradient
 from .updates import average, clip_norm, clip_value, limit_columns, penalty_gradient
 
 __all__ = [
@@ -72,5 +74,7 @@ __all__ = [
     "running_update",
     "shuffle",
     "shuffle_key",
+    "sparse_forward",
+    "sparse_gradient",
     "train",
 ]
