@@ -10,6 +10,39 @@
 #
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
 # results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
+# A product with one column is left to `dots` (matmul_narrow.pxi), whose order is its own.
+
+cdef inline inlined finish(
+    const bint whole, const int rows, const int vectors, vec (*acc)[2], int rest, real* c,
+    Py_ssize_t c_row, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
+) noexcept nogil:
+    """A block on its way from the registers to memory; of its last vectors `rest` elements."""
+    # Loops of constant length without branches inside: only these keep acc in registers.
+    cdef int i, j
+    if accumulate:
+        for i in range(rows):
+            for j in range(vectors):
+                acc[i][j] = acc[i][j] + (
+                    vload(c + i * c_row + j * LANES) if whole or j < vectors - 1
+                    else vload_part(c + i * c_row + j * LANES, rest))
+    if epilogue == EPI_RELU:
+        for i in range(rows):
+            for j in range(vectors):
+                acc[i][j] = vrelu(acc[i][j])
+    elif epilogue == EPI_GATE:
+        for i in range(rows):
+            for j in range(vectors):
+                acc[i][j] = vgate(
+                    acc[i][j],
+                    vload(gate + i * gate_row + j * LANES) if whole or j < vectors - 1
+                    else vload_part(gate + i * gate_row + j * LANES, rest))
+    for i in range(rows):
+        for j in range(vectors):
+            if whole or j < vectors - 1:
+                vstore(c + i * c_row + j * LANES, acc[i][j])
+            else:
+                vstore_part(c + i * c_row + j * LANES, acc[i][j], rest)
+
 
 cdef inline inlined block(
     const int rows, const int vectors, const bint packed, Py_ssize_t depth,
@@ -22,8 +55,7 @@ cdef inline inlined block(
     cdef vec acc[MR][2]
     cdef vec b_piece[2]
     cdef vec x
-    cdef real edge[MR * 2 * LANES]
-    cdef bint whole = columns == vectors * LANES
+    cdef int rest = columns - (vectors - 1) * LANES  # of the last vector
     cdef Py_ssize_t p
     cdef int i, j
     if epilogue == EPI_CLAIM:
@@ -31,25 +63,19 @@ cdef inline inlined block(
             claim(gate + i * gate_row)
             claim(gate + i * gate_row + columns // 2)
             claim(gate + i * gate_row + columns - 1)
+    for j in range(vectors):
+        b_piece[j] = broadcast(0)
     if accumulate:
         # Added at the end: what C holds has the time of the whole loop to arrive.
         for i in range(rows):
             prefetch(c + i * c_row)
             prefetch(c + i * c_row + columns - 1)
-            for j in range(vectors):
-                acc[i][j] = broadcast(0)
     elif bias != NULL:
-        if not whole:
-            for j in range(vectors * LANES):
-                edge[j] = bias[j] if j < columns else 0
-            bias = edge
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = vload(bias + j * LANES)
-    else:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = broadcast(0)
+        for j in range(vectors):
+            b_piece[j] = vload_part(bias + j * LANES, LANES if j < vectors - 1 else rest)
+    for i in range(rows):
+        for j in range(vectors):
+            acc[i][j] = b_piece[j]
     for p in range(depth):
         for j in range(vectors):
             b_piece[j] = vload(b + j * LANES)
@@ -59,50 +85,10 @@ cdef inline inlined block(
                 acc[i][j] = acc[i][j] + x * b_piece[j]
         a = a + (rows if packed else a_step)
         b = b + b_step
-    # Loops of constant length without branches inside: only these keep acc in registers.
-    if not whole:
-        for i in range(rows):
-            for j in range(vectors):
-                vstore(edge + (i * vectors + j) * LANES, acc[i][j])
-        store_edge(rows, columns, edge, vectors * LANES, c, c_row, accumulate, epilogue,
-                   gate, gate_row)
-        return
-    if accumulate:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = acc[i][j] + vload(c + i * c_row + j * LANES)
-    if epilogue == EPI_RELU:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = vrelu(acc[i][j])
-    elif epilogue == EPI_GATE:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = vgate(acc[i][j], vload(gate + i * gate_row + j * LANES))
-    for i in range(rows):
-        for j in range(vectors):
-            vstore(c + i * c_row + j * LANES, acc[i][j])
-
-
-cdef void store_edge(
-    int rows, int columns, const real* values, int width, real* c, Py_ssize_t c_row,
-    bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
-) noexcept nogil:
-    """What `block` does at its end, for one whose last columns are padding."""
-    cdef int i, j
-    cdef real x
-    for i in range(rows):
-        for j in range(columns):
-            x = values[j] + (c[j] if accumulate else 0)
-            if epilogue == EPI_RELU:
-                x = 0 if x < 0 else x
-            elif epilogue == EPI_GATE:
-                x = x if gate[j] > 0 else 0
-            c[j] = x
-        values += width
-        c += c_row
-        if epilogue == EPI_GATE:
-            gate += gate_row
+    if rest == LANES:
+        finish(True, rows, vectors, acc, LANES, c, c_row, accumulate, epilogue, gate, gate_row)
+    else:
+        finish(False, rows, vectors, acc, rest, c, c_row, accumulate, epilogue, gate, gate_row)
 
 
 cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
@@ -166,18 +152,21 @@ cdef void panel_of(
 
 
 cdef void pack_rows(
-    Py_ssize_t depth, int columns, int width, const real* b, Py_ssize_t b_step, real* out
+    Py_ssize_t depth, int columns, const real* b, Py_ssize_t b_step, real* out
 ) noexcept nogil:
     # A panel that is not full, its columns contiguous in memory.
     cdef Py_ssize_t p
-    cdef int j
-    for p in range(depth):
-        for j in range(columns):
-            out[j] = b[j]
-        for j in range(columns, width):
-            out[j] = 0
-        b += b_step
-        out += width
+    if columns <= LANES:
+        for p in range(depth):
+            vstore(out, vload_part(b, columns))
+            b += b_step
+            out += LANES
+    else:
+        for p in range(depth):
+            vstore(out, vload(b))
+            vstore(out + LANES, vload_part(b + LANES, columns - LANES))
+            b += b_step
+            out += 2 * LANES
 
 
 cdef void pack_group(
@@ -225,7 +214,7 @@ cdef inline inlined transpose_lines(
     """
     cdef vec r[LANES]
     cdef Py_ssize_t p = 0
-    cdef int i
+    cdef int i, rest
     while p + LANES <= depth:
         for i in range(LANES):
             r[i] = vload(source + (i if i < lines else 0) * line + p)
@@ -233,30 +222,31 @@ cdef inline inlined transpose_lines(
         for i in range(LANES):
             vstore(out + (p + i) * width, r[i])
         p += LANES
-    while p < depth:
-        for i in range(lines):
-            out[p * width + i] = source[i * line + p]
-        p += 1
+    rest = <int>(depth - p)
+    if rest > 0:
+        for i in range(LANES):
+            r[i] = vload_part(source + (i if i < lines else 0) * line + p, rest)
+        transpose(r)
+        for i in range(rest):
+            vstore(out + (p + i) * width, r[i])
 
 
 cdef void pack_transposed(
-    Py_ssize_t depth, int columns, int width, const real* b, Py_ssize_t b_column, real* out
+    Py_ssize_t depth, int columns, const real* b, Py_ssize_t b_column, real* out
 ) noexcept nogil:
-    # A panel of the transpose: each of its columns is a contiguous run of `depth` elements.
-    cdef Py_ssize_t p
-    cdef int j
+    # A panel of the transpose: each of its columns is a contiguous run of `depth` elements. The
+    # second vectors first: the last of them spills nothing, those before are overwritten.
     if columns == 2 * LANES:
         transpose_lines(depth, LANES, b + LANES * b_column, b_column, out + LANES, 2 * LANES)
+        transpose_lines(depth, LANES, b, b_column, out, 2 * LANES)
+    elif columns > LANES:
+        transpose_lines(
+            depth, columns - LANES, b + LANES * b_column, b_column, out + LANES, 2 * LANES)
         transpose_lines(depth, LANES, b, b_column, out, 2 * LANES)
     elif columns == LANES:
         transpose_lines(depth, LANES, b, b_column, out, LANES)
     else:
-        for p in range(depth):
-            for j in range(columns):
-                out[j] = b[j * b_column + p]
-            for j in range(columns, width):
-                out[j] = 0
-            out += width
+        transpose_lines(depth, columns, b, b_column, out, LANES)
 
 
 cdef inline void pack_columns(
@@ -329,6 +319,9 @@ cdef void product(const Product* g) noexcept nogil:
     cdef Py_ssize_t cut = depth_cut(g.depth)
     cdef bint last
     cdef bint pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
+    if takes_dots(g):
+        dots(g)
+        return
     while start < g.depth or start == 0:
         depth = min(cut, g.depth - start)
         last = start + depth == g.depth
@@ -365,9 +358,9 @@ cdef void product_part(
         width = LANES if columns <= LANES else 2 * LANES
         panels, b_group, b_step, b_panel = 1, packed, width, 0
         if g.b_column != 1:
-            pack_transposed(depth, columns, width, b + j * g.b_column, g.b_column, packed)
+            pack_transposed(depth, columns, b + j * g.b_column, g.b_column, packed)
         elif columns != width:
-            pack_rows(depth, columns, width, b + j, g.b_step, packed)
+            pack_rows(depth, columns, b + j, g.b_step, packed)
         elif width == PANEL and (
             rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
         ):

@@ -9,6 +9,7 @@
 #define DNNCORE_SIMD_H
 
 #include <stdint.h>
+#include <string.h>
 
 #ifdef DNN_FLOAT64
 typedef double dnn_real;
@@ -96,6 +97,43 @@ typedef dnn_real dnn_vec;
  * must all give it up, and stores wait for that one by one; asked for early enough, nobody waits.
  * No prefetch does it (tried on Zen 4): only writing. */
 #define DNN_CLAIM(p) (*(volatile dnn_real *)(p) = *(const volatile dnn_real *)(p))
+
+/* The first n elements of a vector in memory: the others are 0 when loaded, and not stored. */
+#if defined(__AVX__) && !defined(DNN_NO_VECTORS) && defined(__GNUC__)
+#include <immintrin.h>
+#ifdef __AVX512F__
+#define DNN_PART(n) ((1u << (n)) - 1)
+#ifdef DNN_FLOAT64
+#define DNN_LOAD_PART(p, n) ((dnn_vec)_mm512_maskz_loadu_pd((__mmask8)DNN_PART(n), p))
+#define DNN_STORE_PART(p, v, n) _mm512_mask_storeu_pd(p, (__mmask8)DNN_PART(n), (__m512d)(v))
+#else
+#define DNN_LOAD_PART(p, n) ((dnn_vec)_mm512_maskz_loadu_ps((__mmask16)DNN_PART(n), p))
+#define DNN_STORE_PART(p, v, n) _mm512_mask_storeu_ps(p, (__mmask16)DNN_PART(n), (__m512)(v))
+#endif
+#elif defined(DNN_FLOAT64)
+#define DNN_PART(n) ((__m256i)((dnn_mask){0, 1, 2, 3} < ((dnn_int)(n) - (dnn_mask){0})))
+#define DNN_LOAD_PART(p, n) ((dnn_vec)_mm256_maskload_pd(p, DNN_PART(n)))
+#define DNN_STORE_PART(p, v, n) _mm256_maskstore_pd(p, DNN_PART(n), (__m256d)(v))
+#else
+#define DNN_PART(n) \
+    ((__m256i)((dnn_mask){0, 1, 2, 3, 4, 5, 6, 7} < ((dnn_int)(n) - (dnn_mask){0})))
+#define DNN_LOAD_PART(p, n) ((dnn_vec)_mm256_maskload_ps(p, DNN_PART(n)))
+#define DNN_STORE_PART(p, v, n) _mm256_maskstore_ps(p, DNN_PART(n), (__m256)(v))
+#endif
+#else
+static inline dnn_vec dnn_load_part(const dnn_real *p, int n) {
+    dnn_real whole[DNN_VECTOR_BYTES / sizeof(dnn_real)] = {0};
+    memcpy(whole, p, n * sizeof(dnn_real));
+    return DNN_LOAD(whole);
+}
+static inline void dnn_store_part(dnn_real *p, dnn_vec v, int n) {
+    dnn_real whole[DNN_VECTOR_BYTES / sizeof(dnn_real)];
+    DNN_STORE(whole, v);
+    memcpy(p, whole, n * sizeof(dnn_real));
+}
+#define DNN_LOAD_PART(p, n) dnn_load_part(p, n)
+#define DNN_STORE_PART(p, v, n) dnn_store_part(p, v, n)
+#endif
 
 enum { DNN_LANES = DNN_VECTOR_BYTES / (int)sizeof(dnn_real), DNN_MR = DNN_TILE_ROWS };
 

@@ -136,6 +136,9 @@ cdef extern from "mathfuncs.h" nogil:
     void prefetch_read "DNN_PREFETCH_READ"(const real* p) noexcept
     vec vload "DNN_LOAD"(const real* p) noexcept
     void vstore "DNN_STORE"(real* p, vec v) noexcept
+    # The first n elements only; those beyond them are 0 when loaded, and not stored.
+    vec vload_part "DNN_LOAD_PART"(const real* p, int n) noexcept
+    void vstore_part "DNN_STORE_PART"(real* p, vec v, int n) noexcept
     vec broadcast "DNN_BROADCAST"(real x) noexcept
     vec interleave_low "DNN_INTERLEAVE_LOW"(vec a, vec b) noexcept
     vec interleave_high "DNN_INTERLEAVE_HIGH"(vec a, vec b) noexcept
@@ -168,6 +171,7 @@ cdef extern from "mathfuncs.h" nogil:
 include "elementwise.pxi"
 include "losses.pxi"
 include "optimizers.pxi"
+include "matmul_narrow.pxi"
 include "matmul.pxi"
 include "noise.pxi"
 include "normalization.pxi"
