@@ -348,6 +348,7 @@ cdef void weight_rows(
     cdef char* own = space.gradient + worker * net.gradient_elements * size
     cdef char* g = grads + at if grads != NULL else own
     cdef char* g_bias
+    cdef bint as_one
     cdef Product p
     begin(space.clock, worker, cell_of(tile.operation, PART_DW))
     if op.kind != DENSE:
@@ -379,19 +380,26 @@ cdef void weight_rows(
         p.c_row = op.n_out
     if op.source > 0 or sparse == NULL:
         matmul(net.table, &p)
-    if settings != NULL:
-        begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
-        update_run(net, op, False, op.weight + first * op.n_out, rows * op.n_out, g, optimizer,
-                   s1, s2, settings)
     if first > 0 or op.bias < 0:
+        if settings != NULL:
+            begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
+            update_run(net, op, False, op.weight + first * op.n_out, rows * op.n_out, g,
+                       optimizer, s1, s2, settings)
         return
     at = op.bias * size
-    g_bias = grads + at if grads != NULL else own + round_up(rows * op.n_out, 16) * size
-    begin(space.clock, worker, cell_of(tile.operation, PART_DW))
+    # Of a layer in one tile, whose bias lies behind its weights, both are updated as one run.
+    as_one = (settings != NULL and op.bias == op.weight + rows * op.n_out
+              and not op.special and settings.l2 == 0 and settings.decay == 0)
+    g_bias = own + (rows * op.n_out if as_one else round_up(rows * op.n_out, 16)) * size
+    if grads != NULL:
+        g_bias = grads + at
     net.table.column_sums(batch_rows, op.n_out, delta, op.n_out, g_bias)
     if settings != NULL:
         begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
-        update_run(net, op, True, op.bias, op.n_out, g_bias, optimizer, s1, s2, settings)
+        update_run(net, op, as_one, op.weight + first * op.n_out,
+                   (rows + as_one) * op.n_out, g, optimizer, s1, s2, settings)
+        if not as_one:
+            update_run(net, op, True, op.bias, op.n_out, g_bias, optimizer, s1, s2, settings)
 
 
 cdef inline OptimizerSettings undecayed(const OptimizerSettings* settings) noexcept nogil:

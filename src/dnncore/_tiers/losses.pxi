@@ -191,6 +191,9 @@ cdef double softmax_cross_entropy(
     cdef Py_ssize_t i, j, n = rows * columns
     cdef double total = 0, part, mass, keep = 1 - smoothing, even = smoothing / columns
     cdef real top, factor, s0, s1, share
+    cdef real sums[LOSS_BLOCK]
+    cdef double masses[LOSS_BLOCK]
+    cdef Py_ssize_t first = 0, size
     cdef real* d
     for i in range(rows):
         d = dz + i * columns
@@ -214,44 +217,51 @@ cdef double softmax_cross_entropy(
         total += part if weight == NULL else weight[i] * part
     for i in range(n):
         dz[i] = exp_(dz[i])
-    for i in range(rows):
-        d = dz + i * columns
-        s0 = 0
-        s1 = 0
-        j = 0
-        while j + 2 <= columns:
-            s0 += d[j]
-            s1 += d[j + 1]
-            j += 2
-        if j < columns:
-            s0 += d[j]
-        s0 += s1
-        factor = <real>scale if weight == NULL else <real>(scale * weight[i])
-        mass = 1
-        if clipped:
-            mass = 0
-            s1 = d[labels[i]] / s0
-            s1 = EPSILON if s1 < EPSILON else (1 - EPSILON if s1 > 1 - EPSILON else s1)
-            total -= log(<double>s1) if weight == NULL else weight[i] * log(<double>s1)
-        if labels == NULL:
-            mass = 0
-            for j in range(columns):
-                mass += target[i * columns + j]
-            mass = keep * mass + smoothing
-            for j in range(columns):
-                share = <real>keep * target[i * columns + j] + <real>even
-                d[j] = factor * (<real>mass * (d[j] / s0) - share)
-        else:
-            s1 = factor / s0
-            for j in range(columns):
-                d[j] = d[j] * s1
-            if smoothing > 0:
-                share = <real>(factor * even)
+    while first < rows:
+        size = min(rows - first, <Py_ssize_t>LOSS_BLOCK)
+        for i in range(first, first + size):
+            d = dz + i * columns
+            s0 = 0
+            s1 = 0
+            j = 0
+            while j + 2 <= columns:
+                s0 += d[j]
+                s1 += d[j + 1]
+                j += 2
+            if j < columns:
+                s0 += d[j]
+            s0 += s1
+            factor = <real>scale if weight == NULL else <real>(scale * weight[i])
+            mass = 1
+            if clipped:
+                mass = 0
+                s1 = d[labels[i]] / s0
+                s1 = EPSILON if s1 < EPSILON else (1 - EPSILON if s1 > 1 - EPSILON else s1)
+                total -= log(<double>s1) if weight == NULL else weight[i] * log(<double>s1)
+            if labels == NULL:
+                mass = 0
                 for j in range(columns):
-                    d[j] -= share
-            d[labels[i]] -= <real>(factor * keep)
-        part = mass * log(<double>s0)
-        total += part if weight == NULL else weight[i] * part
+                    mass += target[i * columns + j]
+                mass = keep * mass + smoothing
+                for j in range(columns):
+                    share = <real>keep * target[i * columns + j] + <real>even
+                    d[j] = factor * (<real>mass * (d[j] / s0) - share)
+            else:
+                s1 = factor / s0
+                for j in range(columns):
+                    d[j] = d[j] * s1
+                if smoothing > 0:
+                    share = <real>(factor * even)
+                    for j in range(columns):
+                        d[j] -= share
+                d[labels[i]] -= <real>(factor * keep)
+            sums[i - first] = s0
+            masses[i - first] = mass if weight == NULL else weight[i] * mass
+        for i in range(size):  # a sum is at least 1, or not finite: then NaN, which log_ ignores
+            sums[i] = log_(sums[i]) + (sums[i] - sums[i])
+        for i in range(size):
+            total += masses[i] * sums[i]
+        first += size
     return total
 
 
