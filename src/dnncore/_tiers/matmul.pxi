@@ -6,7 +6,8 @@
 #
 # Operands are read in place through their strides while that is cheap. A panel of B is packed
 # (and padded with zeros) if its columns are not contiguous, if it is not full, or if many rows
-# will use it; A is packed, in blocks of MR rows, if many columns will use it.
+# will use it: then by the first block of rows, behind its arithmetic. A is packed, in blocks of MR
+# rows, if many columns will use it.
 #
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
 # results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
@@ -45,9 +46,9 @@ cdef inline inlined finish(
 
 
 cdef inline inlined block(
-    const int rows, const int vectors, const bint packed, Py_ssize_t depth,
+    const int rows, const int vectors, const bint packed, const bint packs, Py_ssize_t depth,
     const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const real* b, Py_ssize_t b_step,
+    const real* b, Py_ssize_t b_step, real* copy,
     real* c, Py_ssize_t c_row, int columns,
     const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
 ) noexcept nogil:
@@ -79,6 +80,11 @@ cdef inline inlined block(
     for p in range(depth):
         for j in range(vectors):
             b_piece[j] = vload(b + j * LANES)
+        if packs:
+            for j in range(vectors):
+                prefetch_far(b + PACK_AHEAD * b_step + j * LANES)
+                vstore(copy + j * LANES, b_piece[j])
+            copy = copy + vectors * LANES
         for i in range(rows):
             x = broadcast(a[i] if packed else a[i * a_row])
             for j in range(vectors):
@@ -111,20 +117,20 @@ cdef inline inlined panel(
     while rows > 0:
         n = block_height(rows)
         if n == MR:
-            block(MR, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-                  bias, accumulate, epilogue, gate, gate_row)
+            block(MR, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
+                  columns, bias, accumulate, epilogue, gate, gate_row)
         elif MR > 8 and n == 8:
-            block(8 if MR > 8 else 1, vectors, packed, depth, a, a_row, a_step, b, b_step,
-                  c, c_row, columns, bias, accumulate, epilogue, gate, gate_row)
+            block(8 if MR > 8 else 1, vectors, packed, False, depth, a, a_row, a_step, b, b_step,
+                  NULL, c, c_row, columns, bias, accumulate, epilogue, gate, gate_row)
         elif n == 4:
-            block(4, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-                  bias, accumulate, epilogue, gate, gate_row)
+            block(4, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
+                  columns, bias, accumulate, epilogue, gate, gate_row)
         elif n == 2:
-            block(2, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-                  bias, accumulate, epilogue, gate, gate_row)
+            block(2, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
+                  columns, bias, accumulate, epilogue, gate, gate_row)
         else:
-            block(1, vectors, packed, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-                  bias, accumulate, epilogue, gate, gate_row)
+            block(1, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
+                  columns, bias, accumulate, epilogue, gate, gate_row)
         rows -= n
         a += n * (depth if packed else a_row)
         c += n * c_row
@@ -151,6 +157,20 @@ cdef void panel_of(
               bias, accumulate, epilogue, gate, gate_row)
 
 
+cdef void pack_block(
+    bint packed, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
+    const real* b, Py_ssize_t b_step, real* copy, real* c, Py_ssize_t c_row,
+    const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
+) noexcept nogil:
+    """The first block of a full panel, which packs what it reads: behind its arithmetic."""
+    if packed:
+        block(MR, 2, True, True, depth, a, a_row, a_step, b, b_step, copy, c, c_row, PANEL,
+              bias, accumulate, epilogue, gate, gate_row)
+    else:
+        block(MR, 2, False, True, depth, a, a_row, a_step, b, b_step, copy, c, c_row, PANEL,
+              bias, accumulate, epilogue, gate, gate_row)
+
+
 cdef void pack_rows(
     Py_ssize_t depth, int columns, const real* b, Py_ssize_t b_step, real* out
 ) noexcept nogil:
@@ -167,29 +187,6 @@ cdef void pack_rows(
             vstore(out + LANES, vload_part(b + LANES, columns - LANES))
             b += b_step
             out += 2 * LANES
-
-
-cdef void pack_group(
-    Py_ssize_t depth, int panels, const real* b, Py_ssize_t b_step, real* out
-) noexcept nogil:
-    # Full panels side by side, one after the other into `out`. Rows of B lie far apart, each on a
-    # page of its own: a row is read across all panels, not one panel after the other.
-    cdef Py_ssize_t p
-    cdef int j
-    cdef const real* ahead
-    cdef real* to
-    for p in range(depth):
-        ahead = b + (PACK_AHEAD if p + PACK_AHEAD < depth else 0) * b_step
-        to = out
-        for j in range(panels):
-            prefetch_read(ahead)
-            prefetch_read(ahead + LANES)
-            vstore(to, vload(b + j * PANEL))
-            vstore(to + LANES, vload(b + j * PANEL + LANES))
-            ahead += PANEL
-            to += depth * PANEL
-        b += b_step
-        out += PANEL
 
 
 cdef inline inlined transpose(vec* r) noexcept nogil:
@@ -305,16 +302,10 @@ cdef inline Py_ssize_t depth_cut(Py_ssize_t depth) noexcept nogil:
     return ((depth + parts - 1) // parts + 7) // 8 * 8
 
 
-cdef inline Py_ssize_t row_cut(Py_ssize_t rows) noexcept nogil:
-    """Rows that share a group of panels before the next rows do: equal parts, in whole blocks."""
-    cdef Py_ssize_t parts = (rows + ROW_BLOCK - 1) // ROW_BLOCK
-    return rows if parts <= 1 else ((rows + parts - 1) // parts + MR - 1) // MR * MR
-
-
 cdef void product(const Product* g) noexcept nogil:
     cdef const real* a = <const real*>g.a
     cdef const real* b = <const real*>g.b
-    cdef real* a_scratch = <real*>g.scratch + DEPTH_BLOCK * PANEL * GROUP
+    cdef real* a_scratch = <real*>g.scratch + DEPTH_BLOCK * PANEL
     cdef Py_ssize_t start = 0, first, depth, rows
     cdef Py_ssize_t cut = depth_cut(g.depth)
     cdef bint last
@@ -327,11 +318,11 @@ cdef void product(const Product* g) noexcept nogil:
         last = start + depth == g.depth
         first = 0
         while first < g.rows:
-            rows = min(g.rows - first, <Py_ssize_t>(PACK_A_ROWS if pack_a else g.rows))
+            rows = min(g.rows - first, <Py_ssize_t>ROW_BLOCK) if pack_a else g.rows
             if pack_a:
                 pack_blocks(rows, depth, a + first * g.a_row, g.a_row, g.a_step, a_scratch)
-            product_part(g, pack_a, a_scratch if pack_a else a + first * g.a_row, b, first, rows,
-                         depth, g.accumulate or start > 0, g.epilogue if last else EPI_NONE)
+            product_part(g, pack_a, a_scratch if pack_a else a, b, first, rows, depth,
+                         g.accumulate or start > 0, g.epilogue if last else EPI_NONE)
             first += rows
         if last:
             break
@@ -344,19 +335,19 @@ cdef void product_part(
     const Product* g, bint pack_a, const real* a, const real* b, Py_ssize_t first,
     Py_ssize_t rows, Py_ssize_t depth, bint accumulate, int epilogue
 ) noexcept nogil:
-    """Rows first... of C, to which part of the depth is added: all columns, in groups of panels."""
+    """Rows first... of C, to which a part of the depth is added, panel by panel."""
     cdef real* packed = <real*>g.scratch
     cdef real* c = <real*>g.c + first * g.c_row
     cdef const real* gate = (
         <const real*>g.gate + first * g.gate_row if epilogue >= EPI_GATE else NULL)
     cdef const real* bias = <const real*>g.bias
-    cdef const real* b_group
-    cdef Py_ssize_t j = 0, b_step, b_panel, at, height, cut = row_cut(rows) if pack_a else rows
-    cdef int columns, width, i, panels
+    cdef const real* panel_b
+    cdef Py_ssize_t j = 0, b_step, done
+    cdef int columns, width
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
         width = LANES if columns <= LANES else 2 * LANES
-        panels, b_group, b_step, b_panel = 1, packed, width, 0
+        panel_b, b_step, done = packed, width, 0
         if g.b_column != 1:
             pack_transposed(depth, columns, b + j * g.b_column, g.b_column, packed)
         elif columns != width:
@@ -364,23 +355,19 @@ cdef void product_part(
         elif width == PANEL and (
             rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
         ):
-            panels = <int>min((g.columns - j) // PANEL, <Py_ssize_t>GROUP)
-            pack_group(depth, panels, b + j, g.b_step, packed)
-            b_panel = depth * PANEL
+            pack_block(
+                pack_a, depth, a, g.a_row, g.a_step, b + j, g.b_step, packed, c + j, g.c_row,
+                bias + j if bias != NULL else NULL, accumulate, epilogue,
+                gate + j if gate != NULL else NULL, g.gate_row)
+            done = MR
         else:
-            b_group, b_step = b + j, g.b_step
-        at = 0
-        while at < rows:
-            height = min(cut, rows - at)
-            for i in range(panels):
-                panel_of(
-                    width, pack_a, height, depth, a + at * (depth if pack_a else g.a_row),
-                    g.a_row, g.a_step, b_group + i * b_panel, b_step,
-                    c + at * g.c_row + j + i * PANEL, g.c_row, columns,
-                    bias + j + i * PANEL if bias != NULL else NULL, accumulate, epilogue,
-                    gate + at * g.gate_row + j + i * PANEL if gate != NULL else NULL, g.gate_row)
-            at += height
-        j += panels * columns
+            panel_b, b_step = b + j, g.b_step
+        panel_of(
+            width, pack_a, rows - done, depth, a + done * (depth if pack_a else g.a_row),
+            g.a_row, g.a_step, panel_b, b_step, c + done * g.c_row + j, g.c_row, columns,
+            bias + j if bias != NULL else NULL, accumulate, epilogue,
+            gate + done * g.gate_row + j if gate != NULL else NULL, g.gate_row)
+        j += columns
 
 
 cdef void column_sums(

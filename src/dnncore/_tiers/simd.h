@@ -43,7 +43,7 @@ typedef dnn_real dnn_vec_in_memory
 /* x - 0 is x for every x, so compilers drop the subtraction; x + 0 is not (x = -0). */
 #define DNN_BROADCAST(x) ((dnn_real)(x) - (dnn_vec){0})
 #define DNN_PREFETCH(p) __builtin_prefetch(p, 1)
-#define DNN_PREFETCH_READ(p) __builtin_prefetch(p)
+#define DNN_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #define DNN_RELU(v) ((dnn_vec)(~((v) < DNN_BROADCAST(0)) & (dnn_mask)(v)))
 #define DNN_GATE(v, g) ((dnn_vec)(((g) > DNN_BROADCAST(0)) & (dnn_mask)(v)))
 /* Elements of a and b in turn: those of their lower halves, and those of their upper halves. */
@@ -84,7 +84,7 @@ typedef dnn_real dnn_vec;
 #define DNN_STORE(p, v) (*(p) = (v))
 #define DNN_BROADCAST(x) (x)
 #define DNN_PREFETCH(p) ((void)0)
-#define DNN_PREFETCH_READ(p) ((void)0)
+#define DNN_PREFETCH_FAR(p) ((void)0)
 #define DNN_RELU(v) ((v) < 0 ? 0 : (v))
 #define DNN_GATE(v, g) ((g) > 0 ? (v) : 0)
 #define DNN_LOG2_LANES 0

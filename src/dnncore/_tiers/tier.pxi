@@ -99,13 +99,11 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
         DNN_COLUMN_BLOCK = 256,
-        /* A block of packed A, ROW_BLOCK x DEPTH_BLOCK, and a group of packed panels of B,
-         * each DEPTH_BLOCK x PANEL, stay in the second-level cache. */
+        /* A block of packed A, ROW_BLOCK x DEPTH_BLOCK, and a packed panel of B, DEPTH_BLOCK x
+         * PANEL, stay in the second-level cache. */
         DNN_DEPTH_BLOCK = 400,
         DNN_ROW_BLOCK = 264,
-        DNN_PACK_A_ROWS = 528,
-        DNN_GROUP = 512 / (2 * DNN_VECTOR_BYTES), /* panels: 512 bytes of a row of B */
-        DNN_PACK_AHEAD = 6,
+        DNN_PACK_AHEAD = 48, /* rows of B */
         /* Packing pays once what is packed is used often enough: a panel of B by many rows, a
          * block of A by many columns. */
         DNN_PACK_B_MIN_ROWS = 48,
@@ -124,8 +122,6 @@ cdef extern from "mathfuncs.h" nogil:
         COLUMN_BLOCK "DNN_COLUMN_BLOCK"
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
         ROW_BLOCK "DNN_ROW_BLOCK"
-        PACK_A_ROWS "DNN_PACK_A_ROWS"
-        GROUP "DNN_GROUP"
         PACK_AHEAD "DNN_PACK_AHEAD"
         LOG2_LANES "DNN_LOG2_LANES"
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
@@ -133,7 +129,7 @@ cdef extern from "mathfuncs.h" nogil:
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
-    void prefetch_read "DNN_PREFETCH_READ"(const real* p) noexcept
+    void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     vec vload "DNN_LOAD"(const real* p) noexcept
     void vstore "DNN_STORE"(real* p, vec v) noexcept
     # The first n elements only; those beyond them are 0 when loaded, and not stored.
@@ -183,7 +179,7 @@ cdef KernelTable _table
 _table.itemsize = sizeof(real)
 _table.lanes = LANES
 # Packed B, packed A, and room for the last whole vector stored into A.
-_table.panel_elements = DEPTH_BLOCK * (GROUP * PANEL + PACK_A_ROWS) + LANES
+_table.panel_elements = DEPTH_BLOCK * (PANEL + ROW_BLOCK) + LANES
 _table.blas_min_work = BLAS_MIN_WORK
 _table.math = math
 _table.activation_forward = activation_forward
