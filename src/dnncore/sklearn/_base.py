@@ -14,10 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from dnncore._steps import exclusive
 from dnncore.layers import Dense, Dropout
-from dnncore.sklearn import _model, _optimizers
-from dnncore.sklearn._lbfgs import Problem
+from dnncore.sklearn import _lbfgs, _model, _optimizers
 from dnncore.sklearn._loop import Loop
 from dnncore.sklearn._validation_set import Examples, hold_out
 
@@ -215,37 +213,12 @@ class Engine:
             raise ValueError("dropout needs a stochastic solver; 'lbfgs' sees all rows at once.")
         if self.clip_norm is not None or self.clip_value is not None:
             raise ValueError("Clipping needs a stochastic solver; 'lbfgs' has a line search.")
-        # SciPy works in float64, and so do scikit-learn's parameters from then on.
-        self.coefs_ = [c.astype(np.float64, copy=False) for c in self.coefs_]
-        self.intercepts_ = [b.astype(np.float64, copy=False) for b in self.intercepts_]
-        self._problem = Problem(self, X, y, weight)
-        rest: tuple[Any, ...] = (None, None, None, None, self._units())
-        intercepts = self.intercepts_
-        # Scikit-learn packs what is in these lists, and has no list for norms.
-        self.intercepts_ = [*intercepts, *_model.norms(self._network).values()]
-        try:
-            with exclusive(self._network):
-                super()._fit_lbfgs(X, y, *([weight] if _WEIGHTS else []), *rest)  # type: ignore[misc]
-        finally:
-            self.intercepts_ = intercepts
-            del self._problem
-
-    def _units(self: Any) -> list[int]:
-        return [self.coefs_[0].shape[0], *(c.shape[1] for c in self.coefs_)]
+        _lbfgs.fit(self, X, y, weight)
 
     def _loss_grad_lbfgs(self: Any, packed: NDArray[Any], X: Any, y: Any, *rest: Any) -> Any:
         """Loss and gradient at packed parameters; scikit-learn's own arguments."""
-        weight = rest[0] if _WEIGHTS else None
-        problem: Problem | None = self.__dict__.get("_problem")
-        if problem is None:
-            problem = Problem(self, X, y, weight)
-        return problem.loss_and_gradient(packed)
-
-    def _unpack(self: Any, packed: NDArray[Any]) -> None:
-        start = 0
-        for array in (*self.coefs_, *self.intercepts_):
-            array[...] = packed[start : start + array.size].reshape(array.shape)
-            start += array.size
+        problem = _lbfgs.Problem(self, X, y, rest[0] if _WEIGHTS else None)
+        return problem.loss(packed), problem.gradient(packed)
 
     # ------------------------------------------------------------------ predictions, pickles
 

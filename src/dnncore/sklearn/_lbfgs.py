@@ -1,24 +1,84 @@
-"""Loss and gradient for SciPy's L-BFGS, packed as scikit-learn packs them."""
+"""SciPy's L-BFGS: loss and gradient, packed as scikit-learn packs them."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.utils.optimize import _check_optimize_result
 
 from dnncore import _custom_loss
 from dnncore._data import take_rows
+from dnncore._steps import exclusive
 from dnncore.losses import Custom
 from dnncore.sklearn._inputs import as_data
-from dnncore.sklearn._model import attach, choose_threads, objective_of
+from dnncore.sklearn._model import attach, choose_threads, norms, objective_of
 
-__all__ = ["Problem"]
+try:
+    from sklearn.utils.fixes import _get_additional_lbfgs_options_dict as _options_if_known
+except ImportError:  # scikit-learn before 1.8
+
+    def _options_if_known(key: str, value: Any) -> dict[str, Any]:
+        return {key: value}
+
+
+__all__ = ["Problem", "fit"]
 
 PART = 2048
 """Rows at a time: all layers of as many stay in cache."""
 
+BLOCK = 1 << 14
+"""Parameters at a time, for the same reason."""
+
 _ORDER = {"weight": 0, "bias": 1}
+
+
+def fit(estimator: Any, X: Any, y: NDArray[Any], weight: Any) -> None:
+    """Minimise the loss on all rows, as scikit-learn does, from the parameters that are there.
+
+    SciPy works in float64, and that is the type of the parameters afterwards. Loss and gradient
+    are computed in the type in which it asks for them: that of the parameters now, or, in old
+    versions of SciPy, float64.
+    """
+    arrays = (*estimator.coefs_, *estimator.intercepts_, *norms(attach(estimator)).values())
+    start = np.concatenate([array.ravel() for array in arrays])
+    options: Any = {
+        "maxfun": estimator.max_fun,
+        "maxiter": estimator.max_iter,
+        "gtol": estimator.tol,
+        **_options_if_known("iprint", 1 if estimator.verbose >= 1 else -1),
+    }
+    known: list[Problem] = []
+    with ExitStack() as stack:
+
+        def loss(packed: NDArray[Any]) -> float:
+            if not known:
+                _cast(estimator, packed.dtype)
+                known.append(Problem(estimator, X, y, weight))
+                stack.enter_context(exclusive(known[0].network))
+            return known[0].loss(packed)
+
+        def gradient(packed: NDArray[Any]) -> Any:
+            return known[0].gradient(packed)
+
+        # Not as one function: SciPy would copy and compare all parameters twice more.
+        found = minimize(loss, start, method="L-BFGS-B", jac=gradient, options=options)
+    estimator.n_iter_ = _check_optimize_result("lbfgs", found, estimator.max_iter)
+    estimator.loss_ = found.fun
+    _cast(estimator, found.x.dtype)
+    network = attach(estimator)
+    place = 0
+    for array in (*network.weights, *network.biases, *norms(network).values()):
+        array[...] = found.x[place : place + array.size].reshape(array.shape)
+        place += array.size
+
+
+def _cast(estimator: Any, dtype: np.dtype[Any]) -> None:
+    estimator.coefs_ = [c.astype(dtype, copy=False) for c in estimator.coefs_]
+    estimator.intercepts_ = [b.astype(dtype, copy=False) for b in estimator.intercepts_]
 
 
 class Problem:
@@ -49,7 +109,8 @@ class Problem:
         )
         # Weights, biases, norms: the places of each in the packed vector, in params and in grads.
         self.weights = sum(w.size for w in network.weights)
-        self.size = network.n_params
+        self.kept = np.full(network.n_params, np.nan, network.dtype)
+        self.known = False
         self.places: list[tuple[slice, slice]] = []
         start = 0
         for p in sorted(network._parameters, key=lambda p: _ORDER.get(p.kind, 2)):
@@ -57,10 +118,17 @@ class Problem:
             self.places.append((packed, slice(p.offset, p.offset + p.size)))
             start += p.size
 
-    def loss_and_gradient(self, packed: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
-        """Compute both at packed parameters: all weights, then all biases, then all norms."""
+    def loss(self, packed: NDArray[Any]) -> float:
+        """Compute the loss, and keep the gradient.
+
+        Parameters
+        ----------
+        packed : ndarray of shape (n_params,)
+            Where: all weights, then all biases, then all norms.
+        """
         network = self.network
         params, grads = network.params, network.grads
+        self.known = True
         for mine, theirs in self.places:
             params[theirs] = packed[mine]
         if isinstance(self.aim.loss, Custom):
@@ -71,17 +139,30 @@ class Problem:
             total, weight, grads = self._in_parts(grads)
         if weight <= 0:
             raise ValueError("Sample weights must have a positive sum; theirs is zero or less.")
-        weights = packed[: self.weights]
+        scale = float(self.alpha / weight)
         loss = self.aim.loss_factor * total / weight + self.constant
-        loss += 0.5 * self.alpha * float(np.dot(weights, weights)) / weight
-        gradient = np.empty(self.size)
         for mine, theirs in self.places:
-            if mine.stop <= self.weights:
-                np.multiply(packed[mine], self.alpha / weight, out=gradient[mine])
-                gradient[mine] += grads[theirs]
-            else:
-                gradient[mine] = grads[theirs]
-        return loss, gradient
+            if mine.stop > self.weights:
+                self.kept[mine] = grads[theirs]
+                continue
+            squares = 0.0
+            for first in range(0, mine.stop - mine.start, BLOCK):
+                block = packed[mine][first : first + BLOCK]
+                out = self.kept[mine][first : first + BLOCK]
+                np.multiply(block, scale, out=out)
+                out += grads[theirs][first : first + BLOCK]
+                squares += float(np.dot(block, block))
+            loss += 0.5 * scale * squares
+        return loss
+
+    def gradient(self, packed: NDArray[Any]) -> NDArray[Any]:
+        """Return the gradient, which the next call overwrites; SciPy has just had the loss."""
+        params = self.network.params
+        if not self.known or not all(
+            np.array_equal(params[theirs], packed[mine]) for mine, theirs in self.places
+        ):
+            self.loss(packed)
+        return self.kept
 
     def _in_parts(self, grads: NDArray[Any]) -> tuple[float, float, NDArray[Any]]:
         """Return sums of weighted loss and of weights, and the gradient of the mean loss."""
