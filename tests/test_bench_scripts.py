@@ -149,7 +149,10 @@ def test_tables_of_the_readme() -> None:
 
 
 def test_fits_through_scikit_learn(tmp_path: Path) -> None:
-    content = smoke("sklearn_dropin", tmp_path, "--workloads", "iris,sparse text")
+    smoke("sklearn_dropin", tmp_path, "--workloads", "sparse text")
+    chosen = ("--append", "--workloads", "iris,oversubscription")
+    content = smoke("sklearn_dropin", tmp_path, *chosen)
+    assert list(content["oversubscription"]) == ["1 job", "2 processes", "2 threads"]
     assert [row["workload"] for row in content["rows"]] == ["iris"] * 6 + ["sparse text"] * 6
     for row in content["rows"]:
         assert row["agrees"] and row["ratio"] > 0

@@ -24,7 +24,9 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from dnncore._threads import available_cpus
 from dnncore.sklearn import MLPClassifier, MLPRegressor, patch, unpatch
+from dnncore.sklearn._model import choose_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -52,6 +54,20 @@ def test_grid_search(jobs):
     assert search.best_score_ > 0.95
     alone = cross_val_score(search.best_estimator_, *WINE, cv=3).mean()
     assert search.best_score_ == alone
+
+
+def threads_here(_):
+    return choose_threads(MLPClassifier(), 1e12)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_two_jobs_share_the_processors(backend):
+    alone = threads_here(0)
+    assert 1 <= alone <= available_cpus()
+    found = joblib.Parallel(2, backend=backend)(joblib.delayed(threads_here)(i) for i in range(4))
+    assert 2 * max(found) <= max(2, available_cpus())
+    with joblib.parallel_config(backend, n_jobs=1):
+        assert threads_here(0) == alone
 
 
 def test_ensembles_calibration_importance():
