@@ -1,5 +1,6 @@
 """The classes of dnncore.sklearn follow scikit-learn's: losses, random stream, numbers."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_partial_fit_goes_on(solver):
         agree(theirs, ours)
 
 
+@pytest.mark.parametrize("weights", [True, False])
+def test_partial_fit_takes_arguments_in_scikit_learns_order(monkeypatch, weights):
+    def method(estimator, X, y, sample_weight=None, classes=None):
+        return sample_weight, classes
+
+    monkeypatch.setattr(dnncore.sklearn._base, "_WEIGHTS", weights)  # not before 1.7
+    ordered = dnncore.sklearn._base.in_their_order(method)
+    found = ordered(None, "X", "y", 1, 2)
+    assert found == ((1, 2) if weights else (2, 1))
+    assert ordered(None, "X", "y", classes=2, sample_weight=1) == (1, 2)
+
+
 def test_what_is_printed(capsys):
     kind, X, y, _ = CASES["three classes"]
     for parameters in (
@@ -218,6 +231,11 @@ def test_parameters_are_scikit_learns():
         assert list(ours.get_params(deep=False)) == sorted(ours.get_params(deep=False))
         assert isinstance(ours, type(theirs))
         assert repr(ours) == repr(theirs)
+        for name in ("fit", "partial_fit", "predict", "score"):
+            expected, found = (
+                list(inspect.signature(getattr(m, name)).parameters) for m in (theirs, ours)
+            )
+            assert found[: len(expected)] == expected
     with pytest.raises(TypeError, match=r"MLPClassifier.__init__\(\) .*nonsense"):
         dnncore.sklearn.MLPClassifier(nonsense=1)
 

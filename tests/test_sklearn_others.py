@@ -60,7 +60,13 @@ def test_regressors_in_onnx(to_onnx, outputs):
     )
 
 
-@pytest.mark.parametrize("extra", [{"activation": "gelu"}, {"loss": "poisson"}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"activation": "gelu"}, {"activation": ["relu"]}, {"loss": "poisson"},
+        {"batch_norm": True}, {"layer_norm": True},
+    ],
+)  # fmt: skip
 def test_what_onnx_cannot_have_is_refused(to_onnx, extra):
     model = MLPRegressor(max_iter=3, random_state=0, **extra).fit(X, Y)
     with pytest.raises(ValueError, match="what scikit-learn's MLP can be"):

@@ -19,7 +19,7 @@ from dnncore.sklearn import _lbfgs, _model, _optimizers
 from dnncore.sklearn._loop import Loop
 from dnncore.sklearn._validation_set import Examples, hold_out
 
-__all__ = ["Engine", "if_stochastic", "validated"]
+__all__ = ["Engine", "if_stochastic", "in_their_order", "validated"]
 
 # Scikit-learn's MLP takes weights since 1.7, its private methods too.
 _WEIGHTS = "sample_weight" in signature(sklearn.neural_network.MLPClassifier.fit).parameters
@@ -35,6 +35,20 @@ def validated(method: Method) -> Method:
 def if_stochastic(method: Method) -> Method:
     """Let estimators have a method only if their solver works on mini-batches."""
     return cast(Method, available_if(lambda estimator: estimator._check_solver())(method))
+
+
+def in_their_order(method: Method) -> Method:
+    """Let ``classes`` come third where scikit-learn's ``partial_fit`` takes no weights."""
+    if _WEIGHTS:
+        return method
+
+    def partial_fit(
+        self: Any, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Any:
+        return method(self, X, y, sample_weight=sample_weight, classes=classes)
+
+    partial_fit.__doc__ = method.__doc__
+    return cast(Method, partial_fit)
 
 
 class Engine:

@@ -11,7 +11,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import validate_data
 
-from dnncore.sklearn._base import Engine, if_stochastic, validated
+from dnncore.sklearn._base import Engine, if_stochastic, in_their_order, validated
 from dnncore.sklearn._labels import binarizer, decode, encode, is_plain
 from dnncore.sklearn._parameters import CLASSIFIER, REGRESSOR, constraints, constructor
 
@@ -146,6 +146,7 @@ class MLPClassifier(Engine, sklearn.neural_network.MLPClassifier):  # type: igno
 
     @if_stochastic
     @validated
+    @in_their_order
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
         """Train for one epoch.
 
