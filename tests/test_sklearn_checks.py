@@ -77,10 +77,11 @@ CHECKS = parametrize_with_checks(
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), ids=CHECKS.kwargs["ids"])
 def test_estimator_checks(estimator, check, monkeypatch):
     if isinstance(estimator, Single) and "sample_weight_equivalence" in check.func.__name__:
-        # It asks for 1e-7, the spacing of float32, after 200 epochs of sums in another order.
+        # It asks for 1e-7, the spacing of float32, after 200 epochs of sums in another order:
+        # scikit-learn's own MLP in float32 does not have that either. Values are of the order 1.
         monkeypatch.setattr(
             sklearn.utils.estimator_checks, "assert_allclose_dense_sparse",
-            functools.partial(assert_allclose_dense_sparse, rtol=1e-2),
+            functools.partial(assert_allclose_dense_sparse, rtol=1e-3, atol=1e-4),
         )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
