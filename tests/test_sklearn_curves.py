@@ -198,6 +198,16 @@ def test_partial_fit_goes_on(solver):
         agree(theirs, ours)
 
 
+def test_sparse_columns_of_labels():
+    X, y = sklearn.datasets.make_multilabel_classification(50, 5, n_classes=3, random_state=0)
+    theirs, ours = both("classifier", random_state=5, max_iter=3)
+    fit(theirs, X, scipy.sparse.csr_matrix(y)), fit(ours, X, scipy.sparse.csr_matrix(y))
+    agree(theirs, ours)
+    found, expected = ours.predict(X), theirs.predict(X)
+    assert type(found) is type(expected) and found.shape == y.shape
+    np.testing.assert_array_equal(found.toarray(), expected.toarray())
+
+
 @pytest.mark.parametrize("weights", [True, False])
 def test_partial_fit_takes_arguments_in_scikit_learns_order(monkeypatch, weights):
     def method(estimator, X, y, sample_weight=None, classes=None):

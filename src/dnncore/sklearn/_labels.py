@@ -44,9 +44,10 @@ def encode(classes: NDArray[Any], y: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def decode(known: LabelBinarizer, out: NDArray[Any]) -> NDArray[Any]:
-    """Turn outputs into labels."""
+    """Turn outputs into labels: of the kind that was fitted, so sparse columns stay sparse."""
     if known.y_type_ == "multiclass" and not known.sparse_input_:
         return np.asarray(known.classes_.take(out.argmax(axis=1)))
     if known.y_type_ == "binary" and len(known.classes_) == 2 and not known.sparse_input_:
         return np.asarray(known.classes_.take((out.ravel() > 0.5).astype(np.intp)))
-    return np.asarray(known.inverse_transform(out.ravel() if out.shape[1] == 1 else out))
+    found: NDArray[Any] = known.inverse_transform(out.ravel() if out.shape[1] == 1 else out)
+    return found
