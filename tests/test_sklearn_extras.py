@@ -64,8 +64,12 @@ class TestClassWeight:
         assert ours.loss_curve_ != plain.loss_curve_
 
     @pytest.mark.parametrize(
-        "given, words", [({7: 1.0}, "names 7"), ("even", "class_weight"), (3, "class_weight")]
-    )
+        "given, words",
+        [
+            ({7: 1.0}, "names 7"), ("even", "class_weight"), (3, "class_weight"),
+            ({0: -1.0}, "at least 0"), ({0: np.nan}, "finite"), ({0: "a"}, "numbers"),
+        ],
+    )  # fmt: skip
     def test_what_it_cannot_be(self, given, words):
         with pytest.raises(ValueError, match=words):
             classifier(class_weight=given).fit(X, Y)
@@ -110,6 +114,7 @@ class TestLayers:
             ({"activation": ["tanh"]}, "one for each of the 2 hidden layers"),
             ({"activation": ["tanh", "sine"]}, "activation"),
             ({"activation": "sine"}, "activation"),
+            ({"activation": ["tanh", "softmax"]}, "is for outputs"),
             ({"dropout": [0.1, 0.2, 0.3]}, "one for each of the 2 hidden layers"),
             ({"dropout": 1.0}, "dropout"),
             ({"dropout": 0.5, "solver": "lbfgs"}, "dropout needs a stochastic solver"),
@@ -260,6 +265,11 @@ class TestSolvers:
             ({"clip_norm": 1.0, "clip_value": 1.0}, "not both"),
             ({"clip_norm": -1.0}, "clip_norm"),
             ({"clip_norm": 1.0, "solver": "lbfgs"}, "line search"),
+            ({"learning_rate": lambda step: 0.1, "solver": "lbfgs"}, "line search"),
+            ({"callbacks": [dnn.Callback()], "solver": "lbfgs"}, "callbacks needs"),
+            ({"max_time": 1.0, "solver": "lbfgs"}, "max_time needs"),
+            ({"progress_bar": True, "solver": "lbfgs"}, "progress_bar needs"),
+            ({"restore_best": True, "solver": "lbfgs"}, "restore_best needs"),
             ({"clip_norm": 1.0, "solver": dnn.Adam()}, "Let the optimizer clip"),
         ],
     )

@@ -227,6 +227,11 @@ class Engine:
             raise ValueError("dropout needs a stochastic solver; 'lbfgs' sees all rows at once.")
         if self.clip_norm is not None or self.clip_value is not None:
             raise ValueError("Clipping needs a stochastic solver; 'lbfgs' has a line search.")
+        for name in ("callbacks", "max_time", "progress_bar", "restore_best"):
+            if getattr(self, name):
+                raise ValueError(f"{name} needs a solver that works in epochs; 'lbfgs' does not.")
+        if not isinstance(self.learning_rate, str):
+            raise ValueError("A schedule needs a stochastic solver; 'lbfgs' has a line search.")
         _lbfgs.fit(self, X, y, weight)
 
     def _loss_grad_lbfgs(self: Any, packed: NDArray[Any], X: Any, y: Any, *rest: Any) -> Any:

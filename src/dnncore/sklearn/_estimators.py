@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,10 @@ class MLPClassifier(Engine, sklearn.neural_network.MLPClassifier):  # type: igno
             unknown = [label for label in given if label not in classes]
             if unknown:
                 raise ValueError(f"class_weight names {unknown[0]!r}, which is none of {classes}.")
-            factors = np.array([float(given.get(label, 1.0)) for label in classes])
+            values = [given.get(label, 1.0) for label in classes]
+            if not all(isinstance(v, Real) and 0 <= float(v) < np.inf for v in values):
+                raise ValueError(f"class_weight must have finite numbers, at least 0; got {given}.")
+            factors = np.array(values, np.float64)
         elif incremental:
             raise ValueError(
                 "class_weight='balanced' is not possible with partial_fit, which does not know "

@@ -158,6 +158,8 @@ def _layers(estimator: Any, units: list[int]) -> tuple[Layer, ...]:
     n = len(units) - 2
     layers: list[Layer] = []
     activations = per_layer(estimator.activation, n, "activation")
+    if "softmax" in activations:
+        raise ValueError("activation 'softmax' is for outputs; choose another for hidden layers.")
     rates = per_layer(estimator.dropout, n, "dropout")
     for width, activation, rate in zip(units[1:-1], activations, rates, strict=True):
         activation = "sigmoid" if activation == "logistic" else activation
