@@ -317,7 +317,8 @@ def ceiling(dtype: DTypeLike, threads: int = 1, seconds: float = 0.1) -> float:
         Billions of floating-point operations a second, of all threads together.
     """
     size = as_float_dtype(dtype).itemsize
-    rounds, best, end = 500_000, 0.0, time.perf_counter() + seconds
+    # Each try is long enough for the system to move a thread that it started on a busy core.
+    rounds, best, end = 4_000_000, 0.0, time.perf_counter() + seconds
     while True:
         flops, elapsed = _together(check_int(threads, "threads"), size, rounds)
         best = max(best, flops / elapsed / 1e9)

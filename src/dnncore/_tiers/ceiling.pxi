@@ -5,7 +5,8 @@ cdef double multiply_adds(Py_ssize_t rounds) noexcept nogil:
     """Do 12 vectors of multiply-adds a round; the result only keeps them from being left out."""
     cdef real store[LANES]
     cdef vec s = broadcast(<real>0.999), t = broadcast(<real>0.001)
-    # Each starts elsewhere: compilers make one of two chains that are equal.
+    # Each starts elsewhere, and none at 1, which s and t leave as it is: compilers make one of two
+    # chains that are equal, and none of one that does not change.
     cdef vec a = t, b = a + t, c = b + t, d = c + t, e = d + t, f = e + t
     cdef vec g = f + t, h = g + t, i = h + t, j = i + t, k = j + t, m = k + t
     cdef Py_ssize_t r

@@ -1,8 +1,8 @@
 # Activations and their derivatives, one element at a time.
 #
 # A derivative is taken from the output `a` where the mathematics allows it, else from the input
-# `z` (then the engine keeps `z`: see NEEDS_INPUT in _kernels.pyx). To add an activation: a pair
-# of functions here, a line in `forward_loop` and one in `backward_loop`, an id in `_table.pxd`,
+# `z` (then the engine keeps `z`: see NEEDS_INPUT in _kernels.pyx). To add an activation: its
+# functions here, a line in `forward_loop` and one in `backward_loop`, an id in `_table.pxd`,
 # a row in `reference` and one in `_kernels.ACTIVATIONS`; the tests find it by themselves.
 
 cdef inline real identity(real z) noexcept nogil:
@@ -44,42 +44,39 @@ cdef inline real selu(real z) noexcept nogil:
 cdef inline real selu_slope(real z, real a) noexcept nogil:
     return <real>SELU_SCALE if a > 0 else a + <real>(SELU_SCALE * SELU_ALPHA)
 
-cdef inline real gelu(real z) noexcept nogil:
-    return <real>0.5 * z * (1 + erf_(z * <real>SQRT_HALF))
+# These take the derivative from `z` and share exponentials with it: one function gives both, and
+# what a loop does not ask for is never computed, since compilers inline it.
 
-cdef inline real gelu_slope(real z, real a) noexcept nogil:
-    cdef real density = <real>INV_SQRT_2PI * exp_(<real>-0.5 * z * z)
-    return <real>0.5 * (1 + erf_(z * <real>SQRT_HALF)) + z * density
+cdef inline real gelu(real z, real* slope) noexcept nogil:
+    cdef real p = <real>0.5 * (1 + erf_(z * <real>SQRT_HALF))
+    slope[0] = p + z * (<real>INV_SQRT_2PI * exp_(<real>-0.5 * z * z))
+    return z * p
 
-cdef inline real gelu_tanh(real z) noexcept nogil:
-    cdef real u = <real>SQRT_2_OVER_PI * z * (1 + <real>0.044715 * z * z)
-    return <real>0.5 * z * (1 + tanh_(u))
-
-cdef inline real gelu_tanh_slope(real z, real a) noexcept nogil:
+cdef inline real gelu_tanh(real z, real* slope) noexcept nogil:
     # The clamp keeps z * z * (1 - t * t) from being infinity times zero; t is 1 long before it.
     cdef real c = -100 if z < -100 else (100 if z > 100 else z)
     cdef real t = tanh_(<real>SQRT_2_OVER_PI * c * (1 + <real>0.044715 * c * c))
     cdef real du = <real>SQRT_2_OVER_PI * (1 + <real>(3 * 0.044715) * c * c)
-    return <real>0.5 * (1 + t) + <real>0.5 * c * (1 - t * t) * du
+    slope[0] = <real>0.5 * (1 + t) + <real>0.5 * c * (1 - t * t) * du
+    return <real>0.5 * z * (1 + t)
 
-cdef inline real silu(real z) noexcept nogil:
-    return z * sigmoid_(z)
-
-cdef inline real silu_slope(real z, real a) noexcept nogil:
+cdef inline real silu(real z, real* slope) noexcept nogil:
     cdef real s = sigmoid_(z)
-    return s * (1 + z * (1 - s))
+    slope[0] = s * (1 + z * (1 - s))
+    return z * s
 
-cdef inline real mish(real z) noexcept nogil:
+cdef inline real mish(real z, real* slope) noexcept nogil:
     # tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); it is 1 to the last bit from z = 20 on.
     cdef real e = exp_(20 if z > 20 else z)
     cdef real q = e * (e + 2)
-    return z * (q / (q + 2))
-
-cdef inline real mish_slope(real z, real a) noexcept nogil:
-    cdef real e = exp_(20 if z > 20 else z)
-    cdef real q = e * (e + 2)
     cdef real t = q / (q + 2)
-    return t + z * (1 - t * t) * (e / (1 + e))
+    slope[0] = t + z * (1 - t * t) * (e / (1 + e))
+    return z * t
+
+cdef inline real hard_swish(real z, real* slope) noexcept nogil:
+    cdef real t = z + 3
+    slope[0] = 0 if z <= -3 else (1 if z >= 3 else (2 * z + 3) * <real>(1.0 / 6))
+    return z * (0 if t < 0 else (6 if t > 6 else t)) * <real>(1.0 / 6)
 
 cdef inline real softplus(real z) noexcept nogil:
     return softplus_(z)
@@ -100,18 +97,12 @@ cdef inline real hardtanh(real z) noexcept nogil:
 cdef inline real hardtanh_slope(real z, real a) noexcept nogil:
     return 1 if fabs_(a) < 1 else 0
 
-cdef inline real hard_swish(real z) noexcept nogil:
-    cdef real t = z + 3
-    return z * (0 if t < 0 else (6 if t > 6 else t)) * <real>(1.0 / 6)
-
-cdef inline real hard_swish_slope(real z, real a) noexcept nogil:
-    return 0 if z <= -3 else (1 if z >= 3 else (2 * z + 3) * <real>(1.0 / 6))
-
 
 cdef inline inlined forward_loop(
     int kind, Py_ssize_t n, const real* z, real* a
 ) noexcept nogil:
     cdef Py_ssize_t i
+    cdef real slope
     if kind == ACT_RELU:
         for i in range(n):
             a[i] = relu(z[i])
@@ -132,16 +123,16 @@ cdef inline inlined forward_loop(
             a[i] = selu(z[i])
     elif kind == ACT_GELU:
         for i in range(n):
-            a[i] = gelu(z[i])
+            a[i] = gelu(z[i], &slope)
     elif kind == ACT_GELU_TANH:
         for i in range(n):
-            a[i] = gelu_tanh(z[i])
+            a[i] = gelu_tanh(z[i], &slope)
     elif kind == ACT_SILU:
         for i in range(n):
-            a[i] = silu(z[i])
+            a[i] = silu(z[i], &slope)
     elif kind == ACT_MISH:
         for i in range(n):
-            a[i] = mish(z[i])
+            a[i] = mish(z[i], &slope)
     elif kind == ACT_SOFTPLUS:
         for i in range(n):
             a[i] = softplus(z[i])
@@ -153,7 +144,7 @@ cdef inline inlined forward_loop(
             a[i] = hardtanh(z[i])
     elif kind == ACT_HARD_SWISH:
         for i in range(n):
-            a[i] = hard_swish(z[i])
+            a[i] = hard_swish(z[i], &slope)
     else:
         for i in range(n):
             a[i] = identity(z[i])
@@ -163,6 +154,7 @@ cdef inline inlined backward_loop(
     int kind, Py_ssize_t n, const real* da, const real* z, const real* a, real* dz
 ) noexcept nogil:
     cdef Py_ssize_t i
+    cdef real slope
     if kind == ACT_RELU:
         for i in range(n):
             dz[i] = relu_gate(da[i], a[i])
@@ -183,16 +175,20 @@ cdef inline inlined backward_loop(
             dz[i] = da[i] * selu_slope(0, a[i])
     elif kind == ACT_GELU:
         for i in range(n):
-            dz[i] = da[i] * gelu_slope(z[i], 0)
+            gelu(z[i], &slope)
+            dz[i] = da[i] * slope
     elif kind == ACT_GELU_TANH:
         for i in range(n):
-            dz[i] = da[i] * gelu_tanh_slope(z[i], 0)
+            gelu_tanh(z[i], &slope)
+            dz[i] = da[i] * slope
     elif kind == ACT_SILU:
         for i in range(n):
-            dz[i] = da[i] * silu_slope(z[i], 0)
+            silu(z[i], &slope)
+            dz[i] = da[i] * slope
     elif kind == ACT_MISH:
         for i in range(n):
-            dz[i] = da[i] * mish_slope(z[i], 0)
+            mish(z[i], &slope)
+            dz[i] = da[i] * slope
     elif kind == ACT_SOFTPLUS:
         for i in range(n):
             dz[i] = da[i] * softplus_slope(0, a[i])
@@ -204,7 +200,8 @@ cdef inline inlined backward_loop(
             dz[i] = da[i] * hardtanh_slope(0, a[i])
     elif kind == ACT_HARD_SWISH:
         for i in range(n):
-            dz[i] = da[i] * hard_swish_slope(z[i], 0)
+            hard_swish(z[i], &slope)
+            dz[i] = da[i] * slope
     else:
         for i in range(n):
             dz[i] = da[i]
@@ -213,43 +210,29 @@ cdef inline inlined backward_loop(
 cdef inline inlined forward_with_slope_loop(
     int kind, Py_ssize_t n, real* z, real* a
 ) noexcept nogil:
-    # For the activations that need their input: a from z, and z replaced by the derivative,
-    # with the exponentials that the two share computed once.
+    # For the activations that need their input: a from z, and z replaced by the derivative.
     cdef Py_ssize_t i
-    cdef real x, p, q, e
+    cdef real slope
     if kind == ACT_GELU:
         for i in range(n):
-            x = z[i]
-            p = <real>0.5 * (1 + erf_(x * <real>SQRT_HALF))
-            a[i] = x * p
-            z[i] = p + x * (<real>INV_SQRT_2PI * exp_(<real>-0.5 * x * x))
+            a[i] = gelu(z[i], &slope)
+            z[i] = slope
     elif kind == ACT_GELU_TANH:
         for i in range(n):
-            x = z[i]
-            q = -100 if x < -100 else (100 if x > 100 else x)
-            p = tanh_(<real>SQRT_2_OVER_PI * q * (1 + <real>0.044715 * q * q))
-            e = <real>SQRT_2_OVER_PI * (1 + <real>(3 * 0.044715) * q * q)
-            a[i] = <real>0.5 * x * (1 + p)
-            z[i] = <real>0.5 * (1 + p) + <real>0.5 * q * (1 - p * p) * e
+            a[i] = gelu_tanh(z[i], &slope)
+            z[i] = slope
     elif kind == ACT_SILU:
         for i in range(n):
-            x = z[i]
-            p = sigmoid_(x)
-            a[i] = x * p
-            z[i] = p * (1 + x * (1 - p))
+            a[i] = silu(z[i], &slope)
+            z[i] = slope
     elif kind == ACT_MISH:
         for i in range(n):
-            x = z[i]
-            e = exp_(20 if x > 20 else x)
-            q = e * (e + 2)
-            p = q / (q + 2)
-            a[i] = x * p
-            z[i] = p + x * (1 - p * p) * (e / (1 + e))
+            a[i] = mish(z[i], &slope)
+            z[i] = slope
     else:  # ACT_HARD_SWISH
         for i in range(n):
-            x = z[i]
-            a[i] = hard_swish(x)
-            z[i] = hard_swish_slope(x, 0)
+            a[i] = hard_swish(z[i], &slope)
+            z[i] = slope
 
 
 cdef void activation_forward_with_slope(

@@ -14,6 +14,12 @@ from dnncore.layers._basic import Layer
 __all__ = ["AlphaDropout", "Dropout", "GaussianNoise"]
 
 
+def _check_rate(rate: float) -> float:
+    rate = check_real(rate, "rate", minimum=0.0)
+    check_real(rate, "rate", maximum=1.0, exclusive=True)
+    return rate
+
+
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
     """Sets a random share of its inputs to zero during training, and scales up the others.
@@ -33,8 +39,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        self._set("rate", check_real(self.rate, "rate", minimum=0.0))
-        check_real(self.rate, "rate", maximum=1.0, exclusive=True)
+        self._set("rate", _check_rate(self.rate))
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,8 +63,7 @@ class AlphaDropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        self._set("rate", check_real(self.rate, "rate", minimum=0.0))
-        check_real(self.rate, "rate", maximum=1.0, exclusive=True)
+        self._set("rate", _check_rate(self.rate))
 
 
 @dataclass(frozen=True, repr=False)
