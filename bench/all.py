@@ -21,6 +21,7 @@ SCRIPTS = {
     "predict": ["--contenders", "dnncore,numpy_loop", "--threads", "1"],
     "kernels": [],
     "scaling": [],
+    "sharing": [],
     "sweep": [],
     "busy": [],
     "profile": ["--workloads", "tiny,digits"],
@@ -31,7 +32,7 @@ SCRIPTS = {
 }
 """Scripts in their order, and what their smoke run is limited to."""
 
-CHARTLESS = ("memory", "features", "functional", "sklearn_dropin")
+CHARTLESS = ("sharing", "memory", "features", "functional", "sklearn_dropin")
 
 
 def run(*command: str) -> int:

@@ -170,6 +170,9 @@ def _heading(document: dict[str, Any]) -> str:
         f"Ceiling: {ceilings} ({machine['peak_method']})",
         f"Versions: {listed}",
     ]
+    if "pieces" in document:
+        starts = ", ".join(piece["started"] for piece in document["pieces"])
+        lines.append(f"Run in {len(document['pieces'])} pieces, of whole rows: {starts}")
     if document["smoke"]:
         lines.insert(0, "SMOKE RUN on miniature sizes: the numbers mean nothing.")
     return "\n".join(lines)

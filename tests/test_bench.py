@@ -313,3 +313,27 @@ def test_ratio_takes_the_fastest_peer_at_its_better_thread_count(load: Any) -> N
     assert summary["best_peer"]["contender"] == "a" and summary["best_peer"]["threads"] == 2
     # The highest ceiling seen counts: 5 at one thread, 8 at two.
     assert summary["peak_fraction"] == {"1": 0.2, "2": 0.125}
+
+
+def test_pieces_are_merged_if_they_belong_together(
+    smoke: tuple[Path, str], tmp_path: Path, load: Any
+) -> None:
+    whole = json.loads(smoke[0].read_text())
+    first, second = ({**whole, "rows": part} for part in (whole["rows"][2:], whole["rows"][:2]))
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, piece in zip(paths, (first, second), strict=True):
+        path.write_text(json.dumps(piece))
+    out = tmp_path / "out.json"
+    done = run(BENCH / "merge.py", str(out), *map(str, paths))
+    assert done.returncode == 0 and "Run in 2 pieces" in done.stdout, done.stderr
+    merged = json.loads(out.read_text())
+    assert [row["workload"]["name"] for row in merged["rows"]] == ROWS.split(",")
+    assert merged["summary"] == whole["summary"]
+    assert [piece["rows"] for piece in merged["pieces"]] == [ROWS.split(",")[2:], ["tiny", "gelu"]]
+    merge = load("merge").merge
+    with pytest.raises(ValueError, match="'tiny' is in more than one piece"):
+        merge([whole, second])
+    with pytest.raises(ValueError, match="differ in settings"):
+        merge([first, {**second, "settings": {**whole["settings"], "turns": 9}}])
+    with pytest.raises(ValueError, match="differ in machine: cpu"):
+        merge([first, {**second, "machine": {**whole["machine"], "cpu": "another"}}])

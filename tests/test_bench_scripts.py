@@ -38,7 +38,7 @@ def smoke(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
         assert content["script"] == script
         assert {"dnncore", "numpy", "scipy", "simd level"} <= content["dnncore"].keys()
     drawn = run("plot.py", str(out))
-    if script in ("memory", "features", "sklearn_dropin"):
+    if script in ("sharing", "memory", "features", "sklearn_dropin"):
         assert drawn.returncode == 2 and f"no chart is made of {script}.py" in drawn.stderr
     else:
         assert drawn.returncode == 0, drawn.stderr
@@ -73,6 +73,11 @@ def test_scaling(tmp_path: Path) -> None:
     for row in rows:
         assert row["threads 1"]["gflops"] > 0
         assert row["steps"] == -(-row["examples"] // row["batch"])
+
+
+def test_sharing(tmp_path: Path) -> None:
+    for row in smoke("sharing", tmp_path)["rows"]:
+        assert row["default_threads"] == 1 and row["of_one"] == 1.0 and row["speedup"] > 0
 
 
 def test_predict(tmp_path: Path) -> None:
