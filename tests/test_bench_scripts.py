@@ -136,12 +136,15 @@ def test_memory_of_a_fit_is_what_summary_predicts(tmp_path: Path) -> None:
 
 
 def test_features(tmp_path: Path) -> None:
+    import dnncore as dnn
     from dnncore import kernels
 
     rows = smoke("features", tmp_path)["rows"]
     names = {row["feature"] for row in rows}
     assert names >= set(kernels.ACTIVATIONS) - {"identity", "softmax"}
-    assert names >= {"dropout", "Adam", "Lion", "label smoothing", "validation F1"}
+    assert names >= {"Dropout", "Adam", "Lion", "label smoothing", "validation F1"}
+    assert names >= set(dnn.layers.LAYERS) - {"Dense", "Activation"}
+    assert names >= set(kernels.LOSSES) - {"mse"}
     for row in rows:
         assert row["alone"]["us"] > 0  # in miniature the others drown in what fit does once
 

@@ -147,7 +147,7 @@ cdef class Workspace:
                 if training and net.kept_elements[i] > 0:
                     s.slots[i].kept = place(base, &total, rows * net.kept_elements[i] * size)
                 s.slots[i].delta = NULL
-                if training or i == net.n_slots - 1:
+                if (training or i == net.n_slots - 1) and delta_owner(net, <int>i) == i:
                     s.slots[i].delta = place(base, &total, wide)
             s.labels = <int*>place(base, &total, rows * sizeof(int) if training else 0)
             s.target = place(
@@ -174,6 +174,8 @@ cdef class Workspace:
                         "use a smaller batch_size") from None
                 base = address(self.arena)
                 base += 64 - <size_t>base % 64
+        for i in range(net.n_slots):
+            s.slots[i].delta = s.slots[delta_owner(net, <int>i)].delta
         if training:
             memset(s.statistics, 0, net.statistics_elements * size)
         self.nbytes = total

@@ -19,6 +19,22 @@ cdef inline char* statistic(
     return space.statistics + (op.statistics + which * op.n_out) * net.table.itemsize
 
 
+cdef int delta_owner(const Net* net, int slot) noexcept nogil:
+    """Slot whose delta is also that of `slot`: a sum's, unless a dense layer changes its own."""
+    cdef const Operation* op
+    cdef const Operation* maker = NULL
+    cdef int i
+    for i in range(net.n_operations):
+        op = &net.operations[i]
+        if op.kind == ADD and op.source == slot and maker != NULL and (
+            maker.kind != DENSE or maker.activation == ACT_IDENTITY
+        ):
+            slot = op.target
+        if op.kind != FORK and op.target == slot:
+            maker = op
+    return slot
+
+
 cdef void layer_forward(
     const Net* net, const Space* space, const Operation* op, const char* x, const char* source,
     Py_ssize_t first, Py_ssize_t rows, unsigned long long key, bint training
@@ -127,7 +143,7 @@ cdef void layer_backward(
         table.blend(rows, op.n_out, d, dx, gamma, NULL, dx)
     elif op.kind == FORK:
         table.add(n, d, dx, dx)
-    else:  # NOISE, ADD: the other operand of a sum gets its share from FORK
+    elif d != dx:  # NOISE, ADD: the other operand of a sum gets its share from FORK
         memcpy(dx, d, n * size)
 
 

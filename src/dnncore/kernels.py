@@ -21,6 +21,7 @@ function                                            what it computes
 :func:`batch_moments` :func:`batch_norm`            normalisation by column, and its gradient
 :func:`batch_norm_backward`
 :func:`prelu` :func:`prelu_backward` :func:`blend`  layers with a parameter a column
+:func:`column_sums` :func:`column_dots`             gradients by these parameters
 :func:`dropout` :func:`alpha_dropout`               masks and noise, functions of a key
 :func:`gaussian_noise`
 :func:`sparse_forward` :func:`sparse_gradient`      products with a CSR matrix
@@ -75,6 +76,8 @@ from ._kernels import (
     batch_norm,
     batch_norm_backward,
     blend,
+    column_dots,
+    column_sums,
     dropout,
     erf,
     exp,
@@ -116,6 +119,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "blend",
+    "column_dots",
+    "column_sums",
     "dropout",
     "erf",
     "exp",

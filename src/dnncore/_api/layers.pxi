@@ -149,6 +149,61 @@ def batch_moments(x):
     return mean, variance
 
 
+def column_sums(x):
+    """Return the sum of each column: the gradient by what is added to all rows.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (rows, columns)
+        C-contiguous and aligned.
+
+    Returns
+    -------
+    ndarray of shape (columns,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`layer_norm`.
+    """
+    cdef _Buffer bx = matrix(x, "x", -1, -1)
+    cdef Py_ssize_t rows = bx.view.shape[0], columns = bx.view.shape[1], size = bx.view.itemsize
+    out = np.empty(columns, x.dtype)
+    cdef _Buffer bo = vector(out, "out", columns, size, True)
+    cdef const KernelTable* table = kernel_table(size)
+    with nogil:
+        table.column_sums(rows, columns, bx.view.buf, columns, bo.view.buf)
+    return out
+
+
+def column_dots(x, y):
+    """Return ``sum(x * y)`` over the rows: the gradient by what multiplies each column.
+
+    Parameters
+    ----------
+    x, y : ndarray of float32 or float64, shape (rows, columns)
+        C-contiguous and aligned.
+
+    Returns
+    -------
+    ndarray of shape (columns,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`layer_norm`.
+    """
+    cdef _Buffer bx = matrix(x, "x", -1, -1)
+    cdef Py_ssize_t rows = bx.view.shape[0], columns = bx.view.shape[1], size = bx.view.itemsize
+    cdef _Buffer by = same_shape(y, "y", x, size)
+    out = np.empty(columns, x.dtype)
+    cdef _Buffer bo = vector(out, "out", columns, size, True)
+    cdef const KernelTable* table = kernel_table(size)
+    with nogil:
+        table.column_dots(rows, columns, bx.view.buf, by.view.buf, bo.view.buf)
+    return out
+
+
 def batch_norm(x, mean, variance, gamma=None, beta=None, *, double eps=1e-5,
                out=None, kept_out=None):
     """Normalise each column: ``kept = (x - mean) / sqrt(variance + eps)``.
