@@ -49,6 +49,75 @@ def test_as_scipy_on_the_twin():
     assert losses[-1] < losses[0] / 1.5
 
 
+def test_normalisation_and_residual_blocks_as_scipy_on_the_twin():
+    X, y, _ = examples()
+    layers = [
+        dnn.Dense(6), dnn.BatchNorm(eps=1e-3), dnn.Activation("tanh"),
+        dnn.Residual([dnn.LayerNorm(eps=1e-3), dnn.Dense(6, "tanh")]), dnn.RMSNorm(eps=1e-3),
+        dnn.Dense(2),
+    ]  # fmt: skip
+    net = dnn.Network(3, layers, loss="mse", dtype="float64", seed=1)
+    named = net.named_parameters()
+    shapes = [p.shape for name, p in named if "running" not in name]
+    start = np.concatenate([p.ravel() for name, p in named if "running" not in name])
+    ends = np.cumsum([np.prod(s) for s in shapes])[:-1]
+
+    def loss(flat, statistics=False):
+        parts = [p.reshape(s) for p, s in zip(np.split(flat, ends), shapes, strict=True)]
+        w1, b1, g1, h1, g2, h2, w2, b2, g3, w3, b3 = parts
+        z1, _ = ref.linear_forward(X, w1, b1)
+        n1, f1, mean, variance = ref.batch_norm(z1, 1e-3)
+        if statistics:
+            return mean, variance * len(X) / (len(X) - 1)
+        a1 = np.tanh(n1 * g1 + h1)
+        n2, f2 = ref.layer_norm(a1, 1e-3)
+        a2, z2 = ref.linear_forward(n2 * g2 + h2, w2, b2, "tanh")
+        total = a1 + a2
+        n3, f3 = ref.layer_norm(total, 1e-3, centred=False)
+        out, z3 = ref.linear_forward(n3 * g3, w3, b3)
+        value, d = ref.loss("mse", out, y)
+        d, dw3, db3 = ref.linear_backward(d, n3 * g3, w3, z3, out)
+        d_total = ref.norm_backward(d * g3, n3, f3, 1, centred=False)
+        dg3 = (d * n3).sum(0)
+        d, dw2, db2 = ref.linear_backward(d_total, n2 * g2 + h2, w2, z2, a2, "tanh")
+        d_a1 = d_total + ref.norm_backward(d * g2, n2, f2, 1)
+        d1 = d_a1 * (1 - a1**2)
+        d_z1 = ref.norm_backward(d1 * g1, n1, f1, 0)
+        _, dw1, db1 = ref.linear_backward(d_z1, X, w1, z1, z1)
+        found = [dw1, db1, (d1 * n1).sum(0), d1.sum(0), (d * n2).sum(0), d.sum(0), dw2, db2]
+        return value, np.concatenate([p.ravel() for p in (*found, dg3, dw3, db3)])
+
+    assert scipy.optimize.check_grad(lambda p: loss(p)[0], lambda p: loss(p)[1], start) < 1e-5
+    expected = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B",
+        options={"maxiter": 12, "maxcor": 10, "ftol": 2e-9, "gtol": 1e-5},
+    )  # fmt: skip
+    net.fit(X, y, optimizer=dnn.LBFGS(max_iter=12))
+    named = net.named_parameters()
+    ours = np.concatenate([p.ravel() for name, p in named if "running" not in name])
+    np.testing.assert_allclose(ours, expected.x, rtol=1e-4, atol=1e-6)
+    running = [p for name, p in named if "running" in name]
+    for found, exact in zip(running, loss(ours, statistics=True), strict=True):
+        np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_batch_norm_predicts_as_it_trained(dtype):
+    X, y, _ = examples()
+    ends = []
+    for n_threads in (1, 2, 3):
+        layers = [dnn.Dense(7), dnn.BatchNorm(), dnn.Activation("tanh"), dnn.Dense(2)]
+        net = dnn.Network(3, layers, loss="mse", dtype=dtype, seed=1)
+        history = net.fit(
+            X, y, optimizer=dnn.LBFGS(max_iter=20), validation_data=(X, y), n_threads=n_threads
+        ).history  # fmt: skip
+        # But for n / (n - 1) in the variance.
+        assert history["val_loss"][-1] == pytest.approx(history["loss"][-1], rel=0.05)
+        assert history["loss"][-1] < 0.5 * history["loss"][0]
+        ends.append(net.params.tobytes())
+    assert len(set(ends)) == 1
+
+
 def test_it_stops_when_nothing_is_left_to_gain():
     X, _, _ = examples()
     net = dnn.Network(3, [dnn.Dense(1)], loss="mse", dtype="float64")
@@ -142,7 +211,14 @@ def test_options_that_make_no_sense(name):
 
 
 @pytest.mark.parametrize(
-    "layer", [dnn.Dropout(0.1), dnn.Dense(3, l1=0.1), dnn.Dense(3, max_norm=1.0)]
+    "layer",
+    [
+        dnn.Dropout(0.1),
+        dnn.Dense(4, l1=0.1),
+        dnn.Dense(4, max_norm=1.0),
+        dnn.Residual([dnn.GaussianNoise(0.1)]),
+        dnn.Residual([dnn.Dense(4, learning_rate_factor=0.5)]),
+    ],
 )
 def test_layers_that_make_no_sense(layer):
     X, y, _ = examples()
@@ -154,7 +230,7 @@ def test_layers_that_make_no_sense(layer):
 def test_checkpoints_and_single_steps_are_refused(tmp_path):
     X, y, _ = examples()
     net = network()
-    with pytest.raises(ValueError, match="Checkpoint"):
+    with pytest.raises(ValueError, match="Checkpoint cannot go with LBFGS.*ModelCheckpoint"):
         net.fit(X, y, optimizer=dnn.LBFGS(), callbacks=[dnn.Checkpoint(tmp_path)])
     with pytest.raises(ValueError, match="resume_from"):
         net.fit(X, y, optimizer=dnn.LBFGS(), resume_from=tmp_path)

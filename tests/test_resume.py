@@ -36,7 +36,10 @@ def examples(rows=ROWS):
 
 
 def network(dtype="float32", seed=3):
-    layers = [dnn.Dense(8, "tanh"), dnn.Dropout(0.3), dnn.Dense(6, "relu"), dnn.Dense(2)]
+    layers = [
+        dnn.Dense(8), dnn.BatchNorm(), dnn.Activation("tanh"), dnn.Dropout(0.3),
+        dnn.Dense(6, "relu"), dnn.LayerNorm(), dnn.Dense(2),
+    ]  # fmt: skip
     return dnn.Network(3, layers, loss="mse", dtype=dtype, seed=seed)
 
 
@@ -233,7 +236,7 @@ SCRIPT = """
 import sys, numpy as np, dnncore as dnn
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((4000, 40)), rng.integers(5, size=4000)
-layers = [dnn.Dense(64, "relu"), dnn.Dropout(0.2), dnn.Dense(5)]
+layers = [dnn.Dense(64), dnn.BatchNorm(), dnn.Activation("relu"), dnn.Dropout(0.2), dnn.Dense(5)]
 net = dnn.Network(40, layers, seed=1)
 class Say(dnn.Callback):
     def on_progress(self, network, epoch, done, loss): print(epoch, flush=True)

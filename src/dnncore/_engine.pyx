@@ -679,9 +679,17 @@ cdef class Program:
                 op = &self.net.operations[i]
                 if needs_batch(op) and self.forward_rows_new > 0:
                     update_running(&self.net, &self.training_space.space, op,
-                                   self.forward_rows_new)
+                                   self.forward_rows_new, op.momentum)
             restore_denormals(mode)
         self.forward_rows_new = 0
+
+    def settle(self, Py_ssize_t rows):
+        """Let running statistics be those of the last batch, whose `rows` rows are all there are."""
+        cdef int i
+        for i in range(self.net.n_operations):
+            if needs_batch(&self.net.operations[i]):
+                update_running(&self.net, &self.training_space.space, &self.net.operations[i],
+                               rows, 1.0)
 
     def infer(self, x, int link, out, int threads):
         """Outputs for all rows, after the activation with id `link`."""

@@ -219,13 +219,13 @@ cdef inline void combine(
 
 
 cdef void update_running(
-    const Net* net, const Space* space, const Operation* op, Py_ssize_t rows
+    const Net* net, const Space* space, const Operation* op, Py_ssize_t rows, double m
 ) noexcept nogil:
-    """running <- (1 - momentum) running + momentum x the batch's; its variance is unbiased."""
+    """running <- (1 - m) running + m x the batch's; its variance is unbiased."""
     cdef float* w4 = <float*>parameter(net, op.running)
     cdef double* w8 = <double*>w4
     cdef char* found = statistic(net, space, op, MEAN)  # followed by the variance
-    cdef double m = op.momentum, unbiased = rows / (rows - 1.0) if rows > 1 else 1.0
+    cdef double unbiased = rows / (rows - 1.0) if rows > 1 else 1.0
     cdef double factor
     cdef Py_ssize_t j
     if rows == 1:
@@ -274,4 +274,4 @@ cdef void vector_rows(
             begin(space.clock, worker, cell_of(number, PART_UPDATE))
             update_run(net, op, True, at, op.n_out, g, optimizer, s1, s2, settings)
     if op.kind == BATCH_NORM and settings != NULL:
-        update_running(net, space, op, rows)
+        update_running(net, space, op, rows, op.momentum)

@@ -245,7 +245,7 @@ cdef void late_tile(Training* t, Py_ssize_t tile) noexcept nogil:
         update_tile(t.net, tile, t.whole, t.optimizer, t.s1, t.s2, &t.settings)
         op = &t.net.operations[t.net.weight_tiles[tile].operation]
         if op.kind == BATCH_NORM:
-            update_running(t.net, t.space, op, t.batch.rows)
+            update_running(t.net, t.space, op, t.batch.rows, op.momentum)
     elif t.late == COLUMNS:
         limit_tile(t.net, tile)
     else:

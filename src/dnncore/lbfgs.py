@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dnncore import _custom_loss
 from dnncore._divergence import diverged
 from dnncore._validation import check_int, check_real
-from dnncore.layers import Dense
+from dnncore.layers import BatchNorm, Dense, walk
 from dnncore.losses import Custom
 from dnncore.optimizers import SGD
 from dnncore.training import Plan, Run
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LBFGS", "LbfgsRun", "check_lbfgs"]
 
-_RANDOM = ("Dropout", "AlphaDropout", "GaussianNoise", "BatchNorm")
+_RANDOM = ("Dropout", "AlphaDropout", "GaussianNoise")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class LBFGS:
     """L-BFGS for ``Network.fit``: for networks and data small enough to see all rows each time.
 
     Each iteration is an epoch of ``fit``: an entry of the history, after which validation and
-    callbacks have their turn. There are at most ``epochs`` of them, or ``max_iter`` if given;
-    training ends sooner once the loss or its gradient has become small, or hardly changes.
+    callbacks have their turn. ``BatchNorm`` normalises by the mean and variance of all rows, which
+    are its running statistics after each iteration. There are at most ``epochs`` of them, or
+    ``max_iter`` if given; training ends sooner once the loss or its gradient has become small, or
+    hardly changes.
 
     Parameters
     ----------
@@ -85,22 +87,26 @@ def check_lbfgs(network: Network, given: dict[str, Any], batch_size: int | None,
         Naming what.
     """
     for name, value in given.items():
+        if value and name in ("Checkpoint", "resume_from"):
+            raise ValueError(
+                f"{name} cannot go with LBFGS: what it knows of curvature is within SciPy, so it "
+                "could not go on with the same bits. Keep the network with ModelCheckpoint; fit "
+                "after dnncore.load goes on from its parameters."
+            )
         if value:
             raise ValueError(f"{name} makes no sense with LBFGS, which has no steps on batches.")
     if batch_size is not None and batch_size != 128 and batch_size < rows:
         raise ValueError("LBFGS takes all rows at each step; leave batch_size out.")
-    for i, layer in enumerate(network.layers):
-        if type(layer).__name__ in _RANDOM or getattr(layer, "layers", None):
+    for layer in walk(network.layers):
+        if type(layer).__name__ in _RANDOM:
             raise ValueError(
-                f"LBFGS needs a loss that is a function of the parameters; layers[{i}], {layer!r}, "
-                "makes it change from batch to batch."
+                "LBFGS needs a loss that is a function of the parameters; random numbers make it "
+                f"another one each time: {layer!r}."
             )
         if isinstance(layer, Dense) and (
             layer.l1 or layer.max_norm or layer.learning_rate_factor != 1
         ):
-            raise ValueError(
-                f"LBFGS knows no l1, max_norm or learning_rate_factor; layers[{i}] is {layer!r}."
-            )
+            raise ValueError(f"LBFGS knows no l1, max_norm or learning_rate_factor: {layer!r}.")
 
 
 class LbfgsRun(Run):
@@ -111,7 +117,13 @@ class LbfgsRun(Run):
         plan.epochs = plan.epochs if settings.max_iter is None else settings.max_iter
         super().__init__(network, plan)
         self.settings = settings
-        trained = [p for p in network._parameters if getattr(p.owner, "trainable", True)]
+        trained = [
+            p for p in network._parameters
+            if getattr(p.owner, "trainable", True) and not p.kind.startswith("running")
+        ]  # fmt: skip
+        layers = walk(network.layers)
+        self._settles = any(isinstance(layer, BatchNorm) and layer.trainable for layer in layers)
+        self._x = np.empty(0)  # where the loss was computed last
         places = [np.arange(p.offset, p.offset + p.size) for p in trained]
         self._places = np.concatenate([np.zeros(0, np.intp), *places])
         decay = [
@@ -162,6 +174,7 @@ class LbfgsRun(Run):
             )
         else:
             total, weight = network._program.loss_gradient(data, network.grads, self.plan.threads)
+        self._x = x.copy()
         gradient = network.grads[self._places].astype(np.float64) + self._decay * x
         loss = total / weight + 0.5 * float(self._decay @ (x * x))
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
@@ -174,6 +187,10 @@ class LbfgsRun(Run):
         network, position = self.network, self._position
         x = intermediate_result.x
         network.params[self._places] = x
+        if self._settles:
+            if not np.array_equal(x, self._x):
+                self._loss_and_gradient(x)
+            network._program.settle(self.plan.data.rows)
         self._last.take()
         now = time.perf_counter()
         self._seconds += now - self._since
