@@ -684,7 +684,7 @@ cdef class Program:
         self.forward_rows_new = 0
 
     def settle(self, Py_ssize_t rows):
-        """Let running statistics be those of the last batch, whose `rows` rows are all there are."""
+        """Let running statistics be those of the last batch, whose rows are all there are."""
         cdef int i
         for i in range(self.net.n_operations):
             if needs_batch(&self.net.operations[i]):
