@@ -107,6 +107,7 @@ def _append(columns: dict[str, list[float]], row: dict[str, float]) -> None:
     """Add a row; columns stay of equal length, with NaN where a number is missing."""
     length = _length(columns)
     for name in row:
-        columns.setdefault(name, [math.nan] * length)
+        if name not in columns:  # setdefault would make the list, as long as all epochs, each time
+            columns[name] = [math.nan] * length
     for name, values in columns.items():
         values.append(float(row.get(name, math.nan)))
