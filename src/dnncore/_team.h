@@ -40,11 +40,15 @@ typedef uint64_t (*dnn_next)(void *job);
 
 /* Waiting: first watch the word (some 20 microseconds), then offer the processor to others
  * between two looks (some 100 if nobody wants it), then sleep. Waking a sleeper takes longer than
- * most phases, but a core spun on for longer is a core taken from somebody. */
+ * most phases, but a core spun on for longer is a core taken from somebody. If somebody did want
+ * it, the offer costs a time slice, and a thread that sleeps gets its turn back sooner: then the
+ * next waits of the run make no offer. */
 #ifndef DNN_SPINS
 #define DNN_SPINS 400
 #define DNN_YIELDS 200
 #endif
+#define DNN_TAKEN 200e-6 /* seconds: an offer that nobody takes is over in one microsecond */
+enum { DNN_CROWDED_WAITS = 200 };
 
 typedef struct {
     /* One word, so that it changes as one, of four times 16 bits: number of the phase, its tiles
@@ -54,6 +58,7 @@ typedef struct {
     char pad1[56];
     uint64_t done; /* tiles of this phase that are finished */
     char pad2[56];
+    int crowded; /* waits that go to sleep without an offer */
     int sleepers;
     int helpers; /* workers that have not left yet */
     pthread_mutex_t lock;
@@ -106,9 +111,20 @@ static void dnn_wait_while(dnn_phases *p, uint64_t state) {
         if (DNN_STATE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != state) return;
         dnn_pause();
     }
-    for (i = 0; i < DNN_YIELDS; i++) {
-        if (DNN_STATE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != state) return;
-        sched_yield();
+    if (__atomic_load_n(&p->crowded, __ATOMIC_RELAXED) > 0) {
+        __atomic_sub_fetch(&p->crowded, 1, __ATOMIC_RELAXED);
+    } else {
+        double offered = dnn_seconds(), now;
+        for (i = 0; i < DNN_YIELDS; i++) {
+            if (DNN_STATE(__atomic_load_n(&p->claim, __ATOMIC_ACQUIRE)) != state) return;
+            sched_yield();
+            now = dnn_seconds();
+            if (now - offered > DNN_TAKEN) {
+                __atomic_store_n(&p->crowded, DNN_CROWDED_WAITS, __ATOMIC_RELAXED);
+                break;
+            }
+            offered = now;
+        }
     }
     pthread_mutex_lock(&p->lock);
     __atomic_add_fetch(&p->sleepers, 1, __ATOMIC_SEQ_CST);
