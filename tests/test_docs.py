@@ -8,6 +8,7 @@ A ``text`` block right after a ``python`` block is what that block prints. Numbe
 numbers; ``...`` stands for anything.
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -85,6 +86,13 @@ def test_comparison_tells_rounding_from_change(shown, printed, same):
     assert same_output(shown, printed) is same
 
 
+@pytest.fixture
+def logger_put_back():
+    yield
+    logging.getLogger("dnncore").setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("logger_put_back")
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_code_runs_and_prints_what_the_page_shows(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
