@@ -1,0 +1,85 @@
+# The memory of a program at work: one arena, cut into the buffers of `Space`.
+
+@cython.final
+cdef class Workspace:
+    """Buffers of a program for a number of rows and of workers."""
+
+    cdef Space space
+    cdef double* squares             # where `tile_squares` go, if they are wanted
+    cdef object arena
+    cdef readonly int workers
+    cdef bint sparse                 # without room for the gathered input
+    cdef readonly Py_ssize_t nbytes
+
+    def __cinit__(self, Program program, Py_ssize_t rows, int workers, bint training,
+                  Py_ssize_t losses, bint sparse=False):
+        cdef Net* net = &program.net
+        cdef Space* s = &self.space
+        cdef Py_ssize_t size = net.table.itemsize, wide, i
+        cdef Py_ssize_t total = 0
+        cdef char* base = NULL
+        cdef int sweep
+        self.workers = workers
+        self.sparse = sparse
+        s.rows, s.shared = rows, False
+        s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
+        if s.slots == NULL:
+            raise MemoryError("no memory for the workspace")
+        # Two sweeps over the same list of buffers: one adds up their sizes, one places them.
+        for sweep in range(2):
+            total = 0
+            for i in range(net.n_slots):
+                wide = rows * net.widths[i] * size
+                if i == 0 and sparse:
+                    wide = 0
+                # Slot 0 is the gathered input; inference reads the caller's rows instead.
+                s.slots[i].value = place(base, &total, wide if training or i > 0 else 0)
+                s.slots[i].pre = NULL
+                if training and net.keeps_pre[i]:
+                    s.slots[i].pre = place(base, &total, wide)
+                s.slots[i].kept = NULL
+                if training and net.kept_elements[i] > 0:
+                    s.slots[i].kept = place(base, &total, rows * net.kept_elements[i] * size)
+                s.slots[i].delta = NULL
+                if (training or i == net.n_slots - 1) and delta_owner(net, <int>i) == i:
+                    s.slots[i].delta = place(base, &total, wide)
+            s.labels = <int*>place(base, &total, rows * sizeof(int) if training else 0)
+            s.target = place(
+                base, &total, rows * net.widths[net.n_slots - 1] * size if training else 0)
+            s.weight = place(base, &total, rows * size if training else 0)
+            s.tile_loss = <double*>place(base, &total, losses * sizeof(double))
+            self.squares = <double*>place(
+                base, &total, net.n_weight_tiles * sizeof(double) if training else 0)
+            s.tile_squares = NULL
+            s.scratch = place(base, &total, workers * net.table.panel_elements * size)
+            s.gradient = place(
+                base, &total, workers * net.gradient_elements * size if training else 0)
+            s.statistics = place(
+                base, &total, net.statistics_elements * size if training else 0)
+            s.parts = place(
+                base, &total, losses * net.parts_elements * size if training else 0)
+            if sweep == 0:
+                try:
+                    # NumPy asks for huge pages where that pays, which malloc does not.
+                    self.arena = np_empty(total + 64, np.uint8)
+                except MemoryError:
+                    raise MemoryError(
+                        f"no memory for a workspace of {total} bytes ({rows} rows); "
+                        "use a smaller batch_size") from None
+                base = address(self.arena)
+                base += 64 - <size_t>base % 64
+        for i in range(net.n_slots):
+            s.slots[i].delta = s.slots[delta_owner(net, <int>i)].delta
+        if training:
+            memset(s.statistics, 0, net.statistics_elements * size)
+        self.nbytes = total
+
+    def __dealloc__(self):
+        free(self.space.slots)
+
+
+cdef char* place(char* base, Py_ssize_t* total, Py_ssize_t nbytes) noexcept:
+    """Next piece of an arena, on its own cache lines; NULL while only sizes are added up."""
+    cdef Py_ssize_t at = total[0]
+    total[0] = at + round_up(nbytes, 64)
+    return base + at if base != NULL else NULL
