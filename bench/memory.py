@@ -22,9 +22,8 @@ from workloads import Workload, make_data, select, shrink
 
 NAMES = "tabular,mnist-s,mnist-m,mnist-l,gelu,wide,mnist-m-f64"
 MIB = 2**20
-CLOSE, SMALL = 0.10, 2 * MIB
-"""How far the two may be apart. The room that two threads have for packing matrices, 1 MiB in
-float32 and 1.8 in float64, is counted but never touched where no product is packed."""
+CLOSE, SMALL = 0.10, MIB
+"""How far the two may be apart; scratch that a small network does not need is not touched."""
 
 
 def resident_peak() -> int:
