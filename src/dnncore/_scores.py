@@ -136,7 +136,7 @@ class _Pairs:
         else:
             arguments = (
                 self.codes if metric is METRICS.get(metric.name) else self.true,
-                (self.probabilities),
+                self.probabilities,
             )
         weights = {} if self.weight is None else {"sample_weight": self.weight}
         value = metric.function(*arguments, **weights)
