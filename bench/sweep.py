@@ -1,8 +1,8 @@
 """Networks trained per second: ``fit_many`` against one after the other.
 
 ``python bench/sweep.py [--json FILE]``. The same networks, which differ by their seed, are trained
-from their first parameters on: in a loop over ``fit`` with one thread, in a loop with the default
-number of threads, and by ``fit_many``, in turns. All must end with the same bits.
+and in each turn go on: in a loop over ``fit`` with one thread, in a loop with the default number of
+threads, and by ``fit_many``. All must end with the same bits.
 """
 
 from __future__ import annotations
@@ -51,14 +51,11 @@ def ways(
     def loop(name: str, **more: Any) -> Callable[[], None]:
         def run() -> None:
             for network in groups[name]:
-                network.initialize()
                 network.fit(x, y, **settings, **more)
 
         return run
 
     def together() -> None:
-        for network in groups["fit_many"]:
-            network.initialize()
         dnncore.fit_many(groups["fit_many"], x, y, **settings)
 
     functions = {

@@ -1,6 +1,7 @@
 """fit: what it records, whom it calls, what it sets aside; and that training trains."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -275,6 +276,71 @@ def test_progress_comes_while_an_epoch_lasts(monkeypatch):
     net.fit(X, y, epochs=1, batch_size=32, callbacks=[Watch()], n_threads=1)
     assert len(seen) > 5
     assert seen == sorted(seen) and seen[-1] == 1
+
+
+class Nothing(dnn.Callback):
+    """Wants to be called at the end of each epoch."""
+
+    def on_epoch_end(self, network, epoch, logs):
+        pass
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"shuffle": False},
+        {"optimizer": dnn.SGD(dnn.schedules.Cosine(0.1), momentum=0.9), "accumulate": 3},
+        {"averaging": dnn.SWA(start=2)},
+        {"sample_weight": np.linspace(0, 1, 100)},
+        {"batch_size": None},
+    ],
+    ids=lambda settings: ", ".join(settings) or "plain",
+)
+def test_epochs_that_nobody_watches_pass_within_the_engine(settings, n_threads, monkeypatch):
+    X, y = regression()
+    runs, run = [], training.Run._run_engine
+    monkeypatch.setattr(training, "SLICE_SECONDS", 10.0)
+    monkeypatch.setattr(training.Run, "_run_engine", lambda *a: runs.append(a) or run(*a))
+    settings = {"epochs": 7, "batch_size": 16, "n_threads": n_threads, **settings}
+    networks = [
+        dnn.Network(3, [dnn.Dense(8, "tanh"), dnn.Dropout(0.2), dnn.Dense(2)], loss="mse")
+        for _ in range(2)
+    ]
+    alone = networks[0].fit(X, y, **settings)
+    assert len(runs) == 1
+    watched = networks[1].fit(X, y, callbacks=[Nothing()], **settings)
+    assert len(runs) == 8
+    assert alone.history["loss"] == watched.history["loss"]
+    assert networks[0].params.tobytes() == networks[1].params.tobytes()
+    if "averaging" in settings:
+        one, other = (network.averaged.params for network in networks)
+        assert one.tobytes() == other.tobytes()
+    for network in networks:  # the next epoch's order and masks are the same, too
+        network.fit(X, y, **settings)
+    assert networks[0].params.tobytes() == networks[1].params.tobytes()
+
+
+def test_seconds_of_epochs_within_the_engine():
+    X, y = regression(rows=2000)
+    began = time.perf_counter()
+    seconds = network().fit(X, y, epochs=300, batch_size=4).history["time"]
+    took = time.perf_counter() - began
+    assert len(seconds) == 300
+    assert min(seconds) > 0
+    assert 0.5 * took < sum(seconds) < took
+
+
+def test_more_epochs_than_the_engine_may_end_at_once(monkeypatch):
+    monkeypatch.setattr(training, "MOST_EPOCHS", 3)
+    X, y = regression()
+    one, other = network(), network()
+    few = one.fit(X, y, epochs=11)
+    monkeypatch.undo()
+    many = other.fit(X, y, epochs=11)
+    assert few.history["loss"] == many.history["loss"]
+    assert one.params.tobytes() == other.params.tobytes()
 
 
 def test_stopping_early():

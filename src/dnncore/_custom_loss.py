@@ -38,8 +38,9 @@ def run(
     threads: int,
     part_rows: int = 0,
     average: Average | None = None,
+    ended: NDArray[np.float64] | None = None,
 ) -> None:
-    """Train as ``Program.run`` does, calling the loss for each batch."""
+    """Train as ``Program.run`` does, calling the loss for each batch, to the epoch's end at most."""
     program, grads = network._program, network.grads
     kernel, table = optimizer
     end, made = time.perf_counter() + seconds, 0

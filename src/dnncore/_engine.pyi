@@ -147,6 +147,7 @@ class Program:
         objective: tuple[float, float, float] | None = None,
         part_rows: int = 0,
         average: Average | None = None,
+        ended: NDArray[np.float64] | None = None,
     ) -> None: ...
     def loss_gradient(
         self, data: Data, grads: NDArray[Any], threads: int, gradient_factor: float = 1.0

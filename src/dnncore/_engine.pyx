@@ -220,15 +220,18 @@ cdef class Program:
 
     def run(self, Data data, order, Position position, Py_ssize_t batch_size, double seconds,
             long long max_steps, tuple optimizer, s1, s2, int threads, tuple objective=None,
-            Py_ssize_t part_rows=0, Average average=None):
+            Py_ssize_t part_rows=0, Average average=None, double[:, ::1] ended=None):
         """Train on mini-batches until the epoch, the time or the number of steps is over.
+
+        With `ended` it goes on with the next epoch instead, so many times.
 
         Parameters
         ----------
         data : Data
             The examples.
         order : ndarray of int64 or None
-            The epoch's order of rows; None takes them as they lie.
+            The epoch's order of rows; None takes them as they lie. For a further epoch it is
+            drawn anew.
         position : Position
             Where to go on from; written to.
         batch_size : int
@@ -255,10 +258,13 @@ cdef class Program:
             If not 0, a step's gradient is added up over mini-batches of so many rows.
         average : Average, optional
             What keeps an average of the parameters.
+        ended : ndarray of shape (epochs, 2), optional
+            Filled with loss and seconds of each epoch that the run goes beyond;
+            ``position.epoch`` counts them.
         """
         cdef Training t
         cdef Objective aim
-        cdef const long long[::1] order_view
+        cdef long long[::1] order_view
         cdef uint64_t mode
         memset(&t, 0, sizeof(Training))
         data.fill(&t.batch)
@@ -270,7 +276,8 @@ cdef class Program:
             t.settings.eps_hat = True
         if order is not None:
             order_view = order
-            t.batch.order = &order_view[0]
+            t.order = &order_view[0]
+            t.batch.order = t.order
             t.n = order_view.shape[0]
         t.batch.start = position.start
         t.batch_size = batch_size
@@ -286,6 +293,9 @@ cdef class Program:
                 t.max_step = t.step + settings.shape[0]
         t.loss_sum, t.weight_total = position.loss_sum, position.weight_sum
         t.finite = True
+        t.epoch = position.epoch
+        if ended is not None and ended.shape[0] > 0:
+            t.ended, t.more_epochs = &ended[0, 0], ended.shape[0]
         if average is not None:
             t.average = &average.c
         if part_rows > 0 and part_rows < min(batch_size, t.n):
@@ -304,12 +314,13 @@ cdef class Program:
             space.squares if t.objective != NULL and aim.penalty > 0 else NULL)
         with nogil:
             mode = flush_denormals()
-            t.end = seconds_now() + seconds
+            t.epoch_began = seconds_now()
+            t.end = t.epoch_began + seconds
             run_phases(threads, begin_batch(&t), training_tile, training_next, &t,
                        space.space.clock)
             restore_denormals(mode)
         # No Python code runs in between, and so no handler of a signal.
-        position.start, position.step = t.batch.start, t.step
+        position.start, position.step, position.epoch = t.batch.start, t.step, t.epoch
         position.loss_sum, position.weight_sum = t.loss_sum, t.weight_total
         position.finite = t.finite
         self.busy = False
@@ -626,7 +637,7 @@ cdef class Program:
 
     def shuffled(self, Py_ssize_t n, unsigned long long epoch, long long[::1] out):
         """Fill `out` with the order of rows of an epoch."""
-        cdef unsigned long long key = stream_key(self.seed, 0, epoch)
+        cdef unsigned long long key = order_key(self.seed, epoch)
         if n:
             with nogil:
                 shuffle_indices(n, key, &out[0])

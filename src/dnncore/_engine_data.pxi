@@ -103,7 +103,7 @@ cdef class Position:
     @property
     def loss(self):
         """Mean loss of the running epoch's rows so far."""
-        return self.loss_sum / self.weight_sum if self.weight_sum > 0 else 0.0
+        return mean_loss(self.loss_sum, self.weight_sum)
 
     def next_epoch(self):
         """Close the running epoch."""

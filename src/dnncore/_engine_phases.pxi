@@ -51,6 +51,12 @@ cdef struct Training:
     double batch_weight, loss_sum, weight_total
     double end, since_clock
     bint finite
+    # Whole epochs without Python in between
+    Py_ssize_t more_epochs           # to begin in this run
+    double* ended                    # where the next one that ends puts its loss and its seconds
+    double epoch_began
+    unsigned long long epoch
+    long long* order                 # drawn anew for each epoch, or NULL
 
 
 cdef uint64_t begin_batch(Training* t) noexcept nogil:
@@ -195,14 +201,41 @@ cdef uint64_t training_next(void* job) noexcept nogil:
             squares += t.space.tile_squares[i]
         t.loss_sum += t.batch.rows * (0.5 * t.objective.penalty * squares / t.batch_weight)
     t.batch.start += t.batch.rows
-    if t.batch.start >= t.n or t.step == t.max_step:
+    if t.step == t.max_step or (t.batch.start >= t.n and t.more_epochs == 0):
         return 0
     t.since_clock += <double>t.batch.rows * t.net.work_per_row
     if t.since_clock > CLOCK_WORK:
         t.since_clock = 0
         if seconds_now() > t.end:
             return 0
+    if t.batch.start >= t.n:
+        next_epoch(t)
     return begin_batch(t)
+
+
+cdef void next_epoch(Training* t) noexcept nogil:
+    """Put down what the epoch came to, and go to the start of the next one."""
+    cdef double now = seconds_now()
+    t.ended[0] = mean_loss(t.loss_sum, t.weight_total)
+    t.ended[1] = now - t.epoch_began
+    t.ended += 2
+    t.more_epochs -= 1
+    t.epoch_began = now
+    t.epoch += 1
+    t.batch.start = 0
+    t.loss_sum = t.weight_total = 0
+    if t.order != NULL:
+        shuffle_indices(t.n, order_key(t.seed, t.epoch), t.order)
+
+
+cdef inline double mean_loss(double loss_sum, double weight_sum) noexcept nogil:
+    return loss_sum / weight_sum if weight_sum > 0 else 0.0
+
+
+cdef inline unsigned long long order_key(
+    unsigned long long seed, unsigned long long epoch
+) noexcept nogil:
+    return stream_key(seed, 0, epoch)
 
 
 cdef inline SparseRows sparse_rows(const Batch* batch) noexcept nogil:

@@ -46,11 +46,15 @@ class History:
 
     def append(self, logs: dict[str, float]) -> None:
         """Add an epoch's numbers."""
-        _append(self.history, logs)
+        self.extend({name: [float(value)] for name, value in logs.items()})
+
+    def extend(self, logs: dict[str, list[float]]) -> None:
+        """Add the numbers of some epochs."""
+        _extend(self.history, logs)
 
     def append_validation(self, logs: dict[str, float]) -> None:
         """Add a validation's numbers."""
-        _append(self.validations, logs)
+        _extend(self.validations, {name: [float(value)] for name, value in logs.items()})
 
     def to_frame(self, which: Literal["epochs", "validations"] = "epochs") -> pd.DataFrame:
         """Return the numbers as a data frame.
@@ -103,11 +107,11 @@ def _length(columns: dict[str, list[float]]) -> int:
     return max(map(len, columns.values()), default=0)
 
 
-def _append(columns: dict[str, list[float]], row: dict[str, float]) -> None:
-    """Add a row; columns stay of equal length, with NaN where a number is missing."""
-    length = _length(columns)
-    for name in row:
+def _extend(columns: dict[str, list[float]], rows: dict[str, list[float]]) -> None:
+    """Add rows; columns stay of equal length, with NaN where a number is missing."""
+    length, more = _length(columns), _length(rows)
+    for name in rows:
         if name not in columns:  # setdefault would make the list, as long as all epochs, each time
             columns[name] = [math.nan] * length
     for name, values in columns.items():
-        values.append(float(row.get(name, math.nan)))
+        values.extend(rows.get(name) or [math.nan] * more)

@@ -1,7 +1,9 @@
 """Training: slices of the engine's work with Python in between.
 
-The engine runs until about 50 ms are over, the epoch ends, or somebody wants to be called; then
-come callbacks, validation and checkpoints. Nothing of that changes a bit of the result.
+The engine runs until about 50 ms are over, or somebody wants to be called: at an epoch's end, after
+a step. Then come callbacks, validation and checkpoints. Nothing of that changes a bit of the
+result. Epochs at whose end nobody wants anything pass within the engine, which takes no GIL: of a
+small network an epoch takes no longer than what Python would do after it.
 
 For exact resume, the loop keeps to three stages. What Python knows (callbacks, history) is put
 down in a snapshot before each run of the engine, and the engine moves ``Position`` forward
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dnncore._divergence import LastFinite, diverged
 from dnncore._engine import Data, Position
@@ -39,6 +42,9 @@ __all__ = ["History", "Plan", "Run", "exclusive", "step", "train", "train_step"]
 
 SLICE_SECONDS = 0.05
 """How long the engine runs before it returns to Python for Ctrl-C, progress and callbacks."""
+
+MOST_EPOCHS = 1000
+"""How many epochs the engine may end before it returns."""
 
 LOOK_SHARE = 100
 """Within an epoch that nobody watches, the wait between two looks at all parameters for numbers
@@ -113,7 +119,18 @@ class Run:
         periods += [plan.every_steps] if plan.every_steps is not None else []
         self._ends = sorted(set(periods))
         self._watched = bool(self._ends or self._before or self._checkpoints)
+        self._ended = np.empty((0 if self._epochs_watched() else MOST_EPOCHS, 2))
         self._look_at = 0.0
+
+    def _epochs_watched(self) -> bool:
+        """Whether Python has to do with the end of each epoch more than to note its loss."""
+        hooks = ("on_epoch_begin", "on_epoch_end")
+        return (
+            self._watched
+            or self.plan.score is not None
+            or _log.isEnabledFor(logging.INFO)
+            or any(overrides(c, hook) for c in self.plan.callbacks for hook in hooks)
+        )
 
     def _needs_print(self) -> bool:
         return bool(self._checkpoints) or self.plan.resume is not None
@@ -195,8 +212,8 @@ class Run:
             if self._stage != "after":
                 if order is not None and ordered != position.epoch:
                     network._program.shuffled(plan.data.rows, position.epoch, order)
-                    ordered = position.epoch
                 self._run_engine(order)
+                ordered = position.epoch
             self._follow_up()
             self._stage = "begin"
         self._stage = "stopped"
@@ -213,23 +230,33 @@ class Run:
 
     def _run_engine(self, order: Any) -> None:
         network, plan, position, state = self.network, self.plan, self._position, self._state
-        began = time.perf_counter()
+        began, epoch = time.perf_counter(), position.epoch
+        ended = self._ended[: max(plan.epochs - 1 - self.epoch, 0)]
         settings = self._optimizer.settings(
             position.step,
-            steps=self._steps_per_epoch - self.steps % self._steps_per_epoch,
+            steps=(1 + len(ended)) * self._steps_per_epoch - self.steps % self._steps_per_epoch,
             scale=network.learning_rate_scale,
         )
         network._run(
             plan.data, order, position, plan.batch_size, SLICE_SECONDS, self._slice_steps(),
             settings, state.first, state.second, plan.threads, part_rows=plan.part_rows,
-            average=None if network._average is None else network._average.engine,
+            average=None if network._average is None else network._average.engine, ended=ended,
         )  # fmt: skip
+        if position.epoch > epoch:
+            self._note(ended[: position.epoch - epoch])
         start, size = position.start, plan.batch_size
         if not position.finite:
             diverged(network, self._last, self._optimizer, self.epoch, start // size)
         if start >= plan.data.rows or self._watched or time.perf_counter() >= self._look_at:
             self._look()
         self._seconds += time.perf_counter() - began
+
+    def _note(self, ended: NDArray[np.float64]) -> None:
+        """Record epochs that ended within the engine."""
+        losses, seconds = ended.T.tolist()
+        seconds[0] += self._seconds
+        self._seconds -= sum(seconds)  # soon all of the engine's seconds are added
+        self.history.extend({"loss": losses, "time": seconds})
 
     def _look(self) -> None:
         """Look for numbers that overflowed, and keep parameters that did not."""

@@ -42,7 +42,7 @@ class Callback:
         """After a step, with the mean loss since the last call or the epoch's beginning."""
 
     def on_progress(self, network: Network, epoch: int, done: float, loss: float) -> None:
-        """About every 50 ms within an epoch: share done in [0, 1] and mean loss so far."""
+        """About every 50 ms: share of the epoch done, in [0, 1], and its mean loss so far."""
 
     def on_validation_end(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
         """After each validation, which may come within an epoch; ``logs`` holds its numbers."""
