@@ -155,7 +155,7 @@ cdef double elementwise_loss(
     cdef Py_ssize_t n = rows * columns, start = 0, size, i
     cdef Py_ssize_t row = 0, column = 0
     cdef double total = 0
-    for i in range(LOSS_BLOCK):
+    for i in range(min(n, <Py_ssize_t>LOSS_BLOCK)):
         w[i] = 1
         level[i] = <real>parameter
     while start < n:
@@ -195,13 +195,15 @@ cdef double softmax_cross_entropy(
     cdef double masses[LOSS_BLOCK]
     cdef Py_ssize_t first = 0, size
     cdef real* d
+    if z != dz:
+        memcpy(dz, z, n * sizeof(real))
     for i in range(rows):
         d = dz + i * columns
-        top = z[i * columns]
+        top = d[0]
         for j in range(1, columns):
-            top = z[i * columns + j] if z[i * columns + j] > top else top
+            top = d[j] if d[j] > top else top
         for j in range(columns):
-            d[j] = z[i * columns + j] - top
+            d[j] = d[j] - top
         if clipped:
             part = 0  # from the probability, below
         elif labels != NULL:

@@ -26,7 +26,7 @@
 #define DNN_EXP_LOWEST -746.0
 #define DNN_EXP_HIGHEST 710.0
 #define DNN_EXPM1_LOWEST -40.0
-#define DNN_TANH_SATURATED 40.0 /* of 2|x| */
+#define DNN_TANH_SATURATED 20.0
 #define DNN_ERF_SATURATED 6.0
 #else
 #define DNN_FABS fabsf
@@ -40,10 +40,11 @@
 #define DNN_EXP_LOWEST -104.0f
 #define DNN_EXP_HIGHEST 89.0f
 #define DNN_EXPM1_LOWEST -20.0f
-#define DNN_TANH_SATURATED 20.0f
+#define DNN_TANH_SATURATED 10.0f
 #define DNN_ERF_SATURATED 4.0f
 #endif
 #define DNN_LOG2E 1.44269504088896340736
+#define DNN_LN2 0.69314718055994530942
 
 static inline dnn_int dnn_bits(dnn_real x) {
     dnn_int i;
@@ -66,27 +67,28 @@ static inline dnn_real dnn_power_of_two(dnn_int n) {
 #endif
 }
 
-/* e^r - 1 for |r| <= ln(2)/2, relative error under half a ULP. */
+/* e^r - 1 for |r| <= ln(2)/2, relative error under half a ULP. The polynomial in parts that need not
+ * wait for each other: loops over these functions are bound by latency, not by arithmetic. */
 static inline dnn_real dnn_expm1_reduced(dnn_real r) {
+    dnn_real s = r * r;
 #ifdef DNN_FLOAT64
-    dnn_real p = 2.5101346928350340199e-8;
-    p = p * r + 2.7621338669142923801e-7;
-    p = p * r + 2.7557266418612303703e-6;
-    p = p * r + 0.000024801518641395993583;
-    p = p * r + 0.00019841269864380513295;
-    p = p * r + 0.0013888888918939167785;
-    p = p * r + 0.0083333333333297934996;
-    p = p * r + 0.041666666666620638584;
-    p = p * r + 0.16666666666666667534;
-    p = p * r + 0.5;
+    dnn_real odd = 2.5101346928350340199e-8;
+    odd = odd * s + 2.7557266418612303703e-6;
+    odd = odd * s + 0.00019841269864380513295;
+    odd = odd * s + 0.0083333333333297934996;
+    odd = odd * s + 0.16666666666666667534;
+    dnn_real p = 2.7621338669142923801e-7;
+    p = p * s + 0.000024801518641395993583;
+    p = p * s + 0.0013888888918939167785;
+    p = p * s + 0.041666666666620638584;
+    p = p * s + 0.5;
+    p = odd * r + p;
 #else
-    dnn_real p = 0.0013926926614021906481f;
-    p = p * r + 0.0083637738744055734988f;
+    dnn_real p = 0.0013926926614021906481f * r + 0.0083637738744055734988f;
     p = p * r + 0.041666550110305124444f;
-    p = p * r + 0.16666573381900846023f;
-    p = p * r + 0.5f;
+    p = p * s + (0.16666573381900846023f * r + 0.5f);
 #endif
-    return r + r * r * p;
+    return r + s * p;
 }
 
 static inline dnn_real dnn_exp(dnn_real x) {
@@ -115,11 +117,16 @@ static inline dnn_real dnn_expm1(dnn_real x) { /* for x up to 2^6: above it plai
     return p * s + (s - R(1));
 }
 
-/* tanh x = (e^2x - 1) / (e^2x + 1), odd: computed for |x|, then the sign put back. */
+/* tanh x = (e^2x - 1) / (e^2x + 1), odd: computed for |x|, then the sign put back. Here n ln 2 needs
+ * no second part: its rounding is less than that of x, and tanh does not enlarge it. */
 static inline dnn_real dnn_tanh(dnn_real x) {
-    dnn_real y = R(2) * DNN_FABS(x);
-    y = y > R(DNN_TANH_SATURATED) ? R(DNN_TANH_SATURATED) : y;
-    dnn_real e = dnn_expm1(y);
+    dnn_real t = DNN_FABS(x);
+    t = t > R(DNN_TANH_SATURATED) ? R(DNN_TANH_SATURATED) : t;
+    dnn_real shifted = t * R(2 * DNN_LOG2E) + DNN_ROUNDER;
+    dnn_real n = shifted - DNN_ROUNDER;
+    dnn_real p = dnn_expm1_reduced(R(2) * t - n * R(DNN_LN2));
+    dnn_real s = dnn_power_of_two(dnn_bits(shifted) - DNN_ROUNDER_BITS);
+    dnn_real e = p * s + (s - R(1));
     return DNN_COPYSIGN(e / (e + R(2)), x);
 }
 

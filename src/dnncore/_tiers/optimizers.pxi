@@ -162,12 +162,17 @@ cdef void optimizer(
         lion(n, w, g, s1, lr, l2, decay, b1, c1, b2, c2)
 
 
+cdef inline double power(double b, long long step) noexcept nogil:
+    """b ** step, or 0 where it is nothing beside 1: b <= exp(b - 1)."""
+    return pow(b, <double>step) if step * (1 - b) < 40 else 0
+
+
 cdef void optimizer_terms(int kind, long long step, OptimizerSettings* h) noexcept nogil:
     cdef double b1 = h.beta1, b2 = h.beta2, second
     if kind != OPT_ADAM and kind != OPT_NADAM and kind != OPT_RADAM:
         return
-    second = 1.0 - pow(b2, <double>step)
-    h.step_scale = h.lr / (1.0 - pow(b1, <double>step))
+    second = 1.0 - power(b2, step)
+    h.step_scale = h.lr / (1.0 - power(b1, step))
     h.root_scale = 1.0 / sqrt(second)
     h.root_offset = h.eps
     if h.eps_hat:

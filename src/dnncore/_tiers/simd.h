@@ -113,12 +113,44 @@ typedef dnn_real dnn_vec;
 #elif defined(DNN_FLOAT64)
 #define DNN_PART(n) ((__m256i)((dnn_mask){0, 1, 2, 3} < ((dnn_int)(n) - (dnn_mask){0})))
 #define DNN_LOAD_PART(p, n) ((dnn_vec)_mm256_maskload_pd(p, DNN_PART(n)))
-#define DNN_STORE_PART(p, v, n) _mm256_maskstore_pd(p, DNN_PART(n), (__m256d)(v))
+static inline void dnn_store_part(double *p, dnn_vec v, int n) {
+    __m128d piece = _mm256_castpd256_pd128((__m256d)v);
+    if (n == 4) {
+        DNN_STORE(p, v);
+        return;
+    }
+    if (n & 2) {
+        _mm_storeu_pd(p, piece);
+        p += 2;
+        piece = _mm256_extractf128_pd((__m256d)v, 1);
+    }
+    if (n & 1) _mm_store_sd(p, piece);
+}
 #else
 #define DNN_PART(n) \
     ((__m256i)((dnn_mask){0, 1, 2, 3, 4, 5, 6, 7} < ((dnn_int)(n) - (dnn_mask){0})))
 #define DNN_LOAD_PART(p, n) ((dnn_vec)_mm256_maskload_ps(p, DNN_PART(n)))
-#define DNN_STORE_PART(p, v, n) _mm256_maskstore_ps(p, DNN_PART(n), (__m256)(v))
+static inline void dnn_store_part(float *p, dnn_vec v, int n) {
+    __m128 piece = _mm256_castps256_ps128((__m256)v);
+    if (n == 8) {
+        DNN_STORE(p, v);
+        return;
+    }
+    if (n & 4) {
+        _mm_storeu_ps(p, piece);
+        p += 4;
+        piece = _mm256_extractf128_ps((__m256)v, 1);
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, piece);
+        p += 2;
+        piece = _mm_movehl_ps(piece, piece);
+    }
+    if (n & 1) _mm_store_ss(p, piece);
+}
+#endif
+#ifndef __AVX512F__ /* AVX2's masked stores are microcode on AMD, some 20 cycles each: Zen 3 */
+#define DNN_STORE_PART(p, v, n) dnn_store_part(p, v, n)
 #endif
 #else
 static inline dnn_vec dnn_load_part(const dnn_real *p, int n) {
