@@ -125,6 +125,7 @@ cdef struct Batch:
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
 cdef Py_ssize_t INFERENCE_ROWS = 128
+cdef Py_ssize_t FETCHED = 1024                # bytes of rows to come, asked for while one is copied
 
 
 cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nogil:
@@ -155,18 +156,6 @@ cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:
 
 # ---------------------------------------------------------------------------------- rows
 
-cdef inline void copy_row(char* to, const char* source, Py_ssize_t n) noexcept nogil:
-    # With a size known at compile time memcpy is one or two instructions, else a call.
-    if n == 4:
-        memcpy(to, source, 4)
-    elif n == 8:
-        memcpy(to, source, 8)
-    elif n == 16:
-        memcpy(to, source, 16)
-    else:
-        memcpy(to, source, n)
-
-
 cdef inline void fetch_row(const char* row, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i < n:
@@ -174,25 +163,45 @@ cdef inline void fetch_row(const char* row, Py_ssize_t n) noexcept nogil:
         i += 64
 
 
+cdef void copy_rows(
+    Py_ssize_t n, const char* source, const long long* order, Py_ssize_t rows, char* to
+) noexcept nogil:
+    """Rows order[0]... of `n` bytes; short ones by one or two instructions instead of a call."""
+    cdef Py_ssize_t i, ahead = 1 + FETCHED // n
+    if n == 4:
+        for i in range(rows):
+            memcpy(to + i * 4, source + order[i] * 4, 4)
+    elif n == 8:
+        for i in range(rows):
+            memcpy(to + i * 8, source + order[i] * 8, 8)
+    elif n == 16:
+        for i in range(rows):
+            memcpy(to + i * 16, source + order[i] * 16, 16)
+    else:
+        for i in range(rows):
+            if i + ahead < rows:
+                fetch_row(source + order[i + ahead] * n, n)
+            memcpy(to + i * n, source + order[i] * n, n)
+
+
 cdef void gather_rows(
     const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t rows
 ) noexcept nogil:
-    cdef Py_ssize_t size = net.table.itemsize, i, at
+    cdef Py_ssize_t size = net.table.itemsize
     cdef Py_ssize_t n = net.widths[0] * size, k = net.widths[net.n_slots - 1] * size
+    cdef const long long* order
     if batch.order == NULL:
         return  # the batch is read where it lies
-    for i in range(first, first + rows):
-        at = <Py_ssize_t>batch.order[batch.start + i]
-        if batch.x != NULL:
-            if n > 256 and i + 1 < first + rows:
-                fetch_row(batch.x + batch.order[batch.start + i + 1] * n, n)
-            copy_row(space.slots[0].value + i * n, batch.x + at * n, n)
-        if batch.labels != NULL:
-            space.labels[i] = batch.labels[at]
-        else:
-            copy_row(space.target + i * k, batch.target + at * k, k)
-        if batch.weight != NULL:
-            copy_row(space.weight + i * size, batch.weight + at * size, size)
+    order = batch.order + batch.start + first
+    if batch.x != NULL:
+        copy_rows(n, batch.x, order, rows, space.slots[0].value + first * n)
+    if batch.labels != NULL:
+        copy_rows(sizeof(int), <const char*>batch.labels, order, rows,
+                  <char*>(space.labels + first))
+    else:
+        copy_rows(k, batch.target, order, rows, space.target + first * k)
+    if batch.weight != NULL:
+        copy_rows(size, batch.weight, order, rows, space.weight + first * size)
 
 
 cdef void forward_rows(
