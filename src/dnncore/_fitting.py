@@ -16,7 +16,6 @@ from dnncore._validation import check_bool, check_int
 from dnncore.averaging import Averaging, as_averaging
 from dnncore.callbacks import (
     Callback,
-    Checkpoint,
     ProgressBar,
     as_callbacks,
     check_monitors,
@@ -88,9 +87,7 @@ def plan_fit(
         given = {
             "accumulate": accumulate != 1,
             "averaging": averaging is not None,
-            "resume_from": resume_from is not None,
             "validation_every_steps": validation_every_steps is not None,
-            "Checkpoint": any(isinstance(c, Checkpoint) for c in called),
         }
         check_lbfgs(network, given, batch_size, data.rows)
     size = min(size, data.rows)

@@ -1,9 +1,9 @@
-"""L-BFGS: SciPy's, over all rows at once, with the loss and gradient of the engine."""
+"""L-BFGS over all rows at once, with the loss and gradient of the engine."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from dnncore import _custom_loss
 from dnncore._divergence import diverged
+from dnncore._plain import dump
+from dnncore._quasi_newton import Point, advance, begin
 from dnncore._validation import check_int, check_real
+from dnncore.checkpoints import Saved, plain
+from dnncore.exceptions import ModelFormatError
 from dnncore.layers import BatchNorm, Dense, walk
 from dnncore.losses import Custom
 from dnncore.optimizers import SGD
@@ -31,9 +35,9 @@ class LBFGS:
 
     Each iteration is an epoch of ``fit``: an entry of the history, after which validation and
     callbacks have their turn. ``BatchNorm`` normalises by the mean and variance of all rows, which
-    are its running statistics after each iteration. There are at most ``epochs`` of them, or
-    ``max_iter`` if given; training ends sooner once the loss or its gradient has become small, or
-    hardly changes.
+    are its running statistics after each iteration. There are at most ``epochs`` iterations, or
+    ``max_iter`` if given; training ends sooner once the gradient is small or the loss hardly
+    falls. Checkpoints hold all that the method knows, so training goes on with the same bits.
 
     Parameters
     ----------
@@ -55,8 +59,8 @@ class LBFGS:
 
     References
     ----------
-    Byrd, Lu, Nocedal and Zhu 1995, "A limited memory algorithm for bound constrained
-    optimization"; ``scipy.optimize.minimize(method="L-BFGS-B")``.
+    Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization". Settings
+    mean what they do for ``scipy.optimize.minimize(method="L-BFGS-B")``.
 
     Examples
     --------
@@ -87,12 +91,6 @@ def check_lbfgs(network: Network, given: dict[str, Any], batch_size: int | None,
         Naming what.
     """
     for name, value in given.items():
-        if value and name in ("Checkpoint", "resume_from"):
-            raise ValueError(
-                f"{name} cannot go with LBFGS: what it knows of curvature is within SciPy, so it "
-                "could not go on with the same bits. Keep the network with ModelCheckpoint; fit "
-                "after dnncore.load goes on from its parameters."
-            )
         if value:
             raise ValueError(f"{name} makes no sense with LBFGS, which has no steps on batches.")
     if batch_size is not None and batch_size != 128 and batch_size < rows:
@@ -110,7 +108,11 @@ def check_lbfgs(network: Network, given: dict[str, Any], batch_size: int | None,
 
 
 class LbfgsRun(Run):
-    """One call of ``fit`` with L-BFGS."""
+    """One call of ``fit`` with L-BFGS: what the engine does in an epoch is here an iteration.
+
+    ``_point`` says where training is, and is replaced whole. Parameters and position follow it,
+    so that an interrupt may fall anywhere.
+    """
 
     def __init__(self, network: Network, plan: Plan, settings: LBFGS) -> None:
         plan.optimizer = SGD(l2=settings.l2)
@@ -123,7 +125,6 @@ class LbfgsRun(Run):
         ]  # fmt: skip
         layers = walk(network.layers)
         self._settles = any(isinstance(layer, BatchNorm) and layer.trainable for layer in layers)
-        self._x = np.empty(0)  # where the loss was computed last
         places = [np.arange(p.offset, p.offset + p.size) for p in trained]
         self._places = np.concatenate([np.zeros(0, np.intp), *places])
         decay = [
@@ -132,40 +133,58 @@ class LbfgsRun(Run):
             for p in trained
         ]  # fmt: skip
         self._decay = np.concatenate([np.zeros(0), *decay])
-        self._begun = False
-        self._since = time.perf_counter()
+        self._point: Point | None = None
+        self._x = np.empty(0)  # where the loss was computed last
+        self._moving = False
 
     def _loop(self) -> None:
-        from scipy.optimize import minimize
-
-        network, settings = self.network, self.settings
-        best = network.params[self._places].astype(np.float64)
-        try:
-            if self.plan.epochs > 0 and best.size and not network.stop_training:
-                self._since = time.perf_counter()
-                minimize(
-                    self._loss_and_gradient,
-                    best,
-                    jac=True,
-                    method="L-BFGS-B",
-                    callback=self._iteration,
-                    options={
-                        "maxiter": self.plan.epochs,
-                        "maxfun": 1000 * self.plan.epochs,
-                        "maxcor": settings.history,
-                        "gtol": settings.tol,
-                        "ftol": settings.rtol,
-                    },
-                )
-        finally:
-            self._last.restore_all()
+        if self._places.size:
+            try:
+                super()._loop()
+            finally:
+                self._arrive()
         self._stage = "stopped"
+
+    def _is_over(self) -> bool:
+        if super()._is_over():
+            return True
+        if self._point is None:
+            start = self.network.params[self._places].astype(np.float64)
+            self._point = begin(self._loss_and_gradient, start, tol=self.settings.tol)
+            if not np.isfinite(self._point.value):
+                diverged(self.network, self._last, self.plan.optimizer, self.epoch, 0)
+        return self._point.ended
+
+    def _run_engine(self, order: Any) -> None:
+        began, settings, self._moving = time.perf_counter(), self.settings, True
+        assert self._point is not None
+        self._point = advance(
+            self._loss_and_gradient, self._point,
+            history=settings.history, tol=settings.tol, rtol=settings.rtol,
+        )  # fmt: skip
+        self._arrive()
+        self._seconds += time.perf_counter() - began
+
+    def _arrive(self) -> None:
+        """Let parameters and position be those of the last whole iteration."""
+        point, position, rows = self._point, self._position, self.plan.data.rows
+        if not self._moving or point is None:
+            return
+        if point.iterations > self.steps:
+            if self._settles:
+                if not np.array_equal(point.x, self._x):
+                    self._loss_and_gradient(point.x)
+                self.network._program.settle(rows)
+            position.loss_sum = rows * (point.value - self._penalty(point.x))
+            position.weight_sum = rows
+            position.step = self._first_step + point.iterations
+            position.start = rows  # last, for self.steps
+        with np.errstate(over="ignore"):
+            self.network.params[self._places] = point.x
+        self._moving = False
 
     def _loss_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         network, data = self.network, self.plan.data
-        if not self._begun:
-            self._begin()
-            self._begun = True
         with np.errstate(over="ignore"):
             network.params[self._places] = x
         if isinstance(network.loss, Custom):
@@ -174,32 +193,36 @@ class LbfgsRun(Run):
             )
         else:
             total, weight = network._program.loss_gradient(data, network.grads, self.plan.threads)
-        self._x = x.copy()
+        self._x = x
         gradient = network.grads[self._places].astype(np.float64) + self._decay * x
-        loss = total / weight + 0.5 * float(self._decay @ (x * x))
-        if not (np.isfinite(loss) and np.isfinite(gradient).all()):
-            self._last.restore_all()
-            diverged(network, self._last, self.plan.optimizer, self.epoch, 0)
-        return loss, gradient
+        loss = total / weight + self._penalty(x)
+        return loss if np.isfinite(gradient).all() else np.inf, gradient
 
-    def _iteration(self, intermediate_result: Any) -> None:
-        """Do what follows an epoch; SciPy calls it by this argument's name."""
-        network, position = self.network, self._position
-        x = intermediate_result.x
-        network.params[self._places] = x
-        if self._settles:
-            if not np.array_equal(x, self._x):
-                self._loss_and_gradient(x)
-            network._program.settle(self.plan.data.rows)
-        self._last.take()
-        now = time.perf_counter()
-        self._seconds += now - self._since
-        weight = self.plan.data.rows
-        loss = float(intermediate_result.fun) - 0.5 * float(self._decay @ (x * x))
-        position.loss_sum, position.weight_sum = loss * weight, weight
-        position.start = self.plan.data.rows
-        position.step += 1
-        self._follow_up()
-        self._begun, self._since = False, time.perf_counter()
-        if network.stop_training or self.epoch >= self.plan.epochs:
-            raise StopIteration
+    def _penalty(self, x: NDArray[np.float64]) -> float:
+        return 0.5 * float(self._decay @ (x * x))
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint must hold: also where the method is, and its pairs."""
+        self._arrive()
+        state = super().state()
+        if state is None or self._point is None:
+            return None
+        return state | {"lbfgs": self._point.state()}
+
+    def _terms(self) -> dict[str, Any]:
+        settings = replace(self.settings, max_iter=None)  # there may be more of them
+        return super()._terms() | {"optimizer": dump(plain(settings))}
+
+    def _restore(self, saved: Saved) -> None:
+        terms = self._terms()["optimizer"]
+        if saved.run is not None and saved.run["optimizer"] == terms:
+            try:
+                point = Point.of(saved.run["lbfgs"], self._places.size)
+            except (LookupError, TypeError, ValueError) as error:
+                raise ModelFormatError(
+                    f"Cannot load {saved.path!r}: its state of L-BFGS is not valid ({error!r})."
+                ) from error
+            self._point = point
+        super()._restore(saved)

@@ -205,7 +205,7 @@ class Run:
         ordered = -1
         while True:
             if self._stage == "begin":
-                if self.epoch >= plan.epochs or network.stop_training:
+                if self._is_over():
                     break
                 self._begin()
                 self._commit("run")
@@ -217,6 +217,9 @@ class Run:
             self._follow_up()
             self._stage = "begin"
         self._stage = "stopped"
+
+    def _is_over(self) -> bool:
+        return self.epoch >= self.plan.epochs or self.network.stop_training
 
     def _begin(self) -> None:
         network, position, n = self.network, self._position, self.steps
