@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +197,21 @@ def test_reduce_on_plateau():
     assert net.learning_rate_scale == 0.2
     assert fit(net, epochs=1).history.keys().isdisjoint(["learning_rate_scale"])
     assert net.learning_rate_scale == 1
+
+
+PLATEAUS = json.loads((Path(__file__).parent / "fixtures/torch_losses.json").read_text())[
+    "plateaus"
+]
+
+
+@pytest.mark.parametrize("case", PLATEAUS)
+def test_plateaus_are_pytorchs(case):
+    settings = {name: case[name] for name in ("patience", "cooldown", "min_delta")}
+    plateau = dnn.ReduceLROnPlateau(factor=0.5, min_scale=0.05, **settings)
+    called = [Script(case["values"]), plateau]
+    scales = fit(network(), called, epochs=len(case["values"])).history["learning_rate_scale"]
+    assert len(set(scales)) > 3
+    np.testing.assert_allclose(scales, case["scales"])
 
 
 def test_the_scale_is_a_factor_on_the_rate():

@@ -1,6 +1,7 @@
 """Losses as a user meets them: declared, trained with, predicted with, refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from dnncore import kernels, losses
 from dnncore import reference as ref
 from dnncore.losses import LOSSES, BinaryFocal, Loss, Quantile, SoftmaxFocal, Tweedie
 
+TORCH = json.loads((Path(__file__).parent / "fixtures" / "torch_losses.json").read_text())
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 3))
 LINE = X @ [0.5, -0.3, 0.2] + 0.4
@@ -73,6 +75,23 @@ def test_values_are_those_of_scipy():
     for gamma in (0.0, 0.5, 2.0):
         value = kernels.loss("softmax_focal", z, labels, parameter=gamma)[0]
         assert value == pytest.approx(-((1 - p) ** gamma * np.log(p)).mean())
+
+
+@pytest.mark.parametrize("case", TORCH["losses"], ids=lambda c: f"{c['loss']}-{c['parameter']}")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_and_gradients_are_pytorchs(case, dtype):
+    z, weight = (np.array(case[name], dtype) for name in ("z", "weight"))
+    y = np.array(case["y"])
+    y = y.astype(np.int32 if y.ndim == 1 else dtype)
+    more = {} if case["parameter"] is None else {"parameter": case["parameter"]}
+    value, gradient = kernels.loss(case["loss"], z, y, weight, **more)
+    assert value == pytest.approx(case["value"], rel=1e-12 if dtype == np.float64 else 1e-5)
+    atol = 1e-13 if dtype == np.float64 else 1e-6
+    np.testing.assert_allclose(gradient, case["gradient"], rtol=1e-5, atol=atol)
+
+
+def test_pytorch_has_them_all():
+    assert {case["loss"] for case in TORCH["losses"]} == set(ref.LOSSES)
 
 
 # ------------------------------------------------------------------ parameters of losses

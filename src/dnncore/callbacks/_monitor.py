@@ -93,7 +93,7 @@ class Monitor(Callback):
         self.check(logs)
         value = float(logs[self.monitor])
         if self._is_better(value):
-            self.best, self.wait = value, 0
+            self.best, self.wait = value, min(self.wait + 1, 0)  # a cooldown goes on
             self._better(network, epoch, value)
         else:
             self.wait += 1
