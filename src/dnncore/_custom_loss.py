@@ -40,7 +40,7 @@ def run(
     average: Average | None = None,
     ended: NDArray[np.float64] | None = None,
 ) -> None:
-    """Train as ``Program.run`` does, calling the loss for each batch, to the epoch's end at most."""
+    """Train as ``Program.run`` does, calling the loss for each batch, to the epoch's end."""
     program, grads = network._program, network.grads
     kernel, table = optimizer
     end, made = time.perf_counter() + seconds, 0
