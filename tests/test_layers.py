@@ -379,5 +379,8 @@ def test_refused(call, error, message):
         call()
 
 
-def test_all_layers_are_in_the_package():
+def test_all_layers_are_in_the_package_and_in_these_networks():
+    assert {type(layer).__name__ for layers in NETWORKS.values() for layer in walk(layers)} == set(
+        LAYERS
+    )
     assert set(LAYERS) <= set(dnn.__all__)
