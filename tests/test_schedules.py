@@ -87,6 +87,15 @@ def test_plot_takes_axes_and_the_own_length():
         Cosine(0.1).plot()
 
 
+def test_plot_by_epochs_where_steps_are_not_known():
+    axes = PerEpoch(Step(0.1, every=2)).plot(4)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.1, 0.1, 0.01, 0.01])
+    assert axes.get_xlabel() == "epoch"
+    axes = PerEpoch(Step(0.1, every=2), steps_per_epoch=2).plot(6)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    assert axes.get_xlabel() == "step"
+
+
 # ------------------------------------------------------------------ in training
 
 X = np.random.default_rng(0).standard_normal((40, 3))

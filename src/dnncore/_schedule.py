@@ -225,6 +225,14 @@ class PerEpoch(Schedule):
             first=self.first if inner == self.schedule else first,
         )
 
+    def plot(self, steps: int | None = None, ax: Axes | None = None) -> Axes:
+        """Plot the values, by epoch where nobody has said how many steps that is."""
+        if self.steps_per_epoch is not None:
+            return super().plot(steps, ax)
+        axes = self.schedule.plot(steps, ax)
+        axes.set_xlabel("epoch")
+        return axes
+
     def _at(self, t: Array) -> Array:
         if self.steps_per_epoch is None:
             raise ValueError(
