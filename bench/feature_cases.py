@@ -6,7 +6,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import scipy.sparse
 import dnncore as dnn
 from dnncore import kernels, losses, metrics, schedules
 
-EPOCHS = 4  # in which a call of ``fit`` is longer than another, which has one
+EPOCHS = 4  # by which a call of ``fit`` is longer than another, which has one
 LOSSES = {
     "mae": "mae",
     "huber": "huber",
@@ -45,6 +45,7 @@ class Train:
     batch: int
     loss: Any = "mse"
     fit: dict[str, Any] = field(default_factory=dict)
+    epochs: int = EPOCHS
     network: Any = None
 
     def __post_init__(self) -> None:
@@ -54,7 +55,8 @@ class Train:
     def steps(self) -> int:
         return -(-self.x.shape[0] // self.batch)
 
-    def __call__(self, epochs: int = 1 + EPOCHS) -> None:
+    def __call__(self, epochs: int | None = None) -> None:
+        epochs = 1 + self.epochs if epochs is None else epochs
         given = {"optimizer": dnn.SGD(1e-6), "verbose": False, "n_threads": 1, **self.fit}
         if callable(given.get("callbacks")):  # that can be used for one training only
             given["callbacks"] = given["callbacks"]()
@@ -339,11 +341,10 @@ def updates(where: str, rows: int, width: int) -> Iterator[Case]:
         group, "EMA", train(), train(averaging=dnn.EMA(0.99)),
         lambda: kernels.move_towards(out, w, 0.01),
     )  # fmt: skip
-    steps = train().steps
-    yield Case(
-        group, "SWA, each epoch", train(), train(averaging=dnn.SWA(0.0)),
-        lambda: kernels.move_towards(out, w, 0.01), per=steps,
-    )  # fmt: skip
+    # In epochs of one step: a share of a step would be lost in what two trainings differ by.
+    few = Train([dnn.Dense(width)], x[:rows], x[:rows], rows, epochs=16 * EPOCHS)
+    averaged = replace(few, fit={"averaging": dnn.SWA(0.0)})
+    yield Case(group, "SWA, each epoch", few, averaged, lambda: kernels.move_towards(out, w, 0.01))
 
 
 def loss_functions(rows: int, n_in: int, width: int) -> Iterator[Case]:

@@ -28,7 +28,7 @@ import sys
 from typing import Any
 
 from common import document, micro, options, summary, table, take_turns, write
-from feature_cases import EPOCHS, cases
+from feature_cases import cases
 from threadpoolctl import threadpool_limits
 
 LIMIT = 1.3
@@ -51,7 +51,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         trained = ("with",) if case.without is None else ("without", "with")
         for name in trained:
             start = min(found.pop(f"start {name}"))
-            found[name] = [(t - start) / (EPOCHS * case.with_.steps) for t in found[name]]
+            steps = case.with_.epochs * case.with_.steps
+            found[name] = [(t - start) / steps for t in found[name]]
         found["alone"] = [t / case.per for t in found["alone"]]
         best = {name: 1e6 * min(values) for name, values in found.items()}
         cost = best["with"] - best.get("without", 0.0) + best.get("instead", 0.0)
