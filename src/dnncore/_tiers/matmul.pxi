@@ -18,14 +18,17 @@ cdef inline inlined finish(
     Py_ssize_t c_row, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
 ) noexcept nogil:
     """A block on its way from the registers to memory; of its last vectors `rest` elements."""
-    # Loops of constant length without branches inside: only these keep acc in registers.
+    # Loops of constant length without branches inside: only these keep acc in registers. Row by
+    # row, or the addresses of all rows are computed before the block and spilled to the stack.
+    cdef const real* row = c
     cdef int i, j
     if accumulate:
         for i in range(rows):
             for j in range(vectors):
                 acc[i][j] = acc[i][j] + (
-                    vload(c + i * c_row + j * LANES) if whole or j < vectors - 1
-                    else vload_part(c + i * c_row + j * LANES, rest))
+                    vload(row + j * LANES) if whole or j < vectors - 1
+                    else vload_part(row + j * LANES, rest))
+            row = row + c_row
     if epilogue == EPI_RELU:
         for i in range(rows):
             for j in range(vectors):
@@ -35,14 +38,16 @@ cdef inline inlined finish(
             for j in range(vectors):
                 acc[i][j] = vgate(
                     acc[i][j],
-                    vload(gate + i * gate_row + j * LANES) if whole or j < vectors - 1
-                    else vload_part(gate + i * gate_row + j * LANES, rest))
+                    vload(gate + j * LANES) if whole or j < vectors - 1
+                    else vload_part(gate + j * LANES, rest))
+            gate = gate + gate_row
     for i in range(rows):
         for j in range(vectors):
             if whole or j < vectors - 1:
-                vstore(c + i * c_row + j * LANES, acc[i][j])
+                vstore(c + j * LANES, acc[i][j])
             else:
-                vstore_part(c + i * c_row + j * LANES, acc[i][j], rest)
+                vstore_part(c + j * LANES, acc[i][j], rest)
+        c = c + c_row
 
 
 cdef inline inlined block(
