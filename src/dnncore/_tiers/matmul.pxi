@@ -195,15 +195,23 @@ cdef void pack_rows(
 
 
 cdef inline inlined transpose(vec* r) noexcept nogil:
-    """LANES vectors of LANES elements, transposed by a network of log2(LANES) interleavings."""
+    """LANES vectors of LANES elements, transposed by a network of log2(LANES) interleavings.
+
+    Vector i is line `line_of(i)`.
+    """
     cdef vec t[LANES]
     cdef int stage, i
-    for stage in range(LOG2_LANES):
+    for stage in range(LOG2_LANES - 1):
         for i in range(LANES // 2):
             t[2 * i] = interleave_low(r[i], r[i + LANES // 2])
             t[2 * i + 1] = interleave_high(r[i], r[i + LANES // 2])
         for i in range(LANES):
             r[i] = t[i]
+    for i in range(LANES // 2):
+        t[place(i, 0)] = last_low(r[i], r[i + LANES // 2])
+        t[place(i, 1)] = last_high(r[i], r[i + LANES // 2])
+    for i in range(2 * (LANES // 2)):
+        r[i] = t[i]
 
 
 cdef inline inlined transpose_lines(
@@ -219,7 +227,7 @@ cdef inline inlined transpose_lines(
     cdef int i, rest
     while p + LANES <= depth:
         for i in range(LANES):
-            r[i] = vload(source + (i if i < lines else 0) * line + p)
+            r[i] = vload(source + (line_of(i) if line_of(i) < lines else 0) * line + p)
         transpose(r)
         for i in range(LANES):
             vstore(out + (p + i) * width, r[i])
@@ -227,7 +235,8 @@ cdef inline inlined transpose_lines(
     rest = <int>(depth - p)
     if rest > 0:
         for i in range(LANES):
-            r[i] = vload_part(source + (i if i < lines else 0) * line + p, rest)
+            r[i] = vload_part(
+                source + (line_of(i) if line_of(i) < lines else 0) * line + p, rest)
         transpose(r)
         for i in range(rest):
             vstore(out + (p + i) * width, r[i])

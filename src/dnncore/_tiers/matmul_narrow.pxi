@@ -11,12 +11,17 @@ cdef inline bint takes_dots(const Product* g) noexcept nogil:
 
 
 cdef inline vec sums_of(vec* r) noexcept nogil:
-    """Of each of LANES vectors the sum of its elements: interleaved in pairs, and pairs added."""
+    """Of each of LANES vectors the sum of its elements: interleaved in pairs, and pairs added.
+
+    Vector i is that of row `line_of(i)`.
+    """
     cdef int stage, i, n = LANES
-    for stage in range(LOG2_LANES):
+    for stage in range(LOG2_LANES - 1):
         n = n // 2
         for i in range(n):
             r[i] = interleave_low(r[i], r[i + n]) + interleave_high(r[i], r[i + n])
+    if LANES > 1:
+        r[0] = last_low(r[0], r[LANES > 1]) + last_high(r[0], r[LANES > 1])
     return r[0]
 
 
@@ -35,7 +40,7 @@ cdef void dots(const Product* g) noexcept nogil:
     while first < g.rows:
         n = <int>min(g.rows - first, <Py_ssize_t>LANES)
         for i in range(LANES):  # beyond the last row the first once more: its sum is dropped
-            lines[i] = a + (first + (i if i < n else 0)) * g.a_row
+            lines[i] = a + (first + (line_of(i) if line_of(i) < n else 0)) * g.a_row
             acc[i] = broadcast(0)
         p = 0
         while p + LANES <= g.depth:

@@ -65,11 +65,38 @@ typedef dnn_real dnn_vec_in_memory
 #define DNN_LOG2_LANES 1
 #endif
 #ifdef __clang__
-#define DNN_INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, DNN_LOW_ORDER)
-#define DNN_INTERLEAVE_HIGH(a, b) __builtin_shufflevector(a, b, DNN_HIGH_ORDER)
+#define DNN_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define DNN_INTERLEAVE_LOW(a, b) __builtin_shuffle(a, b, (dnn_mask){DNN_LOW_ORDER})
-#define DNN_INTERLEAVE_HIGH(a, b) __builtin_shuffle(a, b, (dnn_mask){DNN_HIGH_ORDER})
+#define DNN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (dnn_mask){__VA_ARGS__})
+#endif
+#define DNN_INTERLEAVE_LOW(a, b) DNN_SHUFFLE(a, b, DNN_INNER_LOW_ORDER)
+#define DNN_INTERLEAVE_HIGH(a, b) DNN_SHUFFLE(a, b, DNN_INNER_HIGH_ORDER)
+/* ... and in the last stage */
+#define DNN_LAST_LOW(a, b) DNN_SHUFFLE(a, b, DNN_HALVES_LOW_ORDER)
+#define DNN_LAST_HIGH(a, b) DNN_SHUFFLE(a, b, DNN_HALVES_HIGH_ORDER)
+/* AVX2 interleaves only within halves, in one instruction. If rows come in the order of DNN_LINE and
+ * the last stage exchanges halves, a network of interleavings needs half as many. */
+#if DNN_VECTOR_BYTES == 32
+#ifdef DNN_FLOAT64
+#define DNN_INNER_LOW_ORDER 0, 4, 2, 6
+#define DNN_INNER_HIGH_ORDER 1, 5, 3, 7
+#define DNN_HALVES_LOW_ORDER 0, 1, 4, 5
+#define DNN_HALVES_HIGH_ORDER 2, 3, 6, 7
+#else
+#define DNN_INNER_LOW_ORDER 0, 8, 1, 9, 4, 12, 5, 13
+#define DNN_INNER_HIGH_ORDER 2, 10, 3, 11, 6, 14, 7, 15
+#define DNN_HALVES_LOW_ORDER 0, 1, 2, 3, 8, 9, 10, 11
+#define DNN_HALVES_HIGH_ORDER 4, 5, 6, 7, 12, 13, 14, 15
+#endif
+#define DNN_LINE(i) ((i) % 2 * (DNN_LANES / 2) + (i) / 2)
+#define DNN_PLACE(i, high) ((i) + (high) * (DNN_LANES / 2))
+#else
+#define DNN_INNER_LOW_ORDER DNN_LOW_ORDER
+#define DNN_INNER_HIGH_ORDER DNN_HIGH_ORDER
+#define DNN_HALVES_LOW_ORDER DNN_LOW_ORDER
+#define DNN_HALVES_HIGH_ORDER DNN_HIGH_ORDER
+#define DNN_LINE(i) (i)
+#define DNN_PLACE(i, high) (2 * (i) + (high))
 #endif
 #define DNN_ALWAYS_INLINE __attribute__((always_inline)) void
 #else
@@ -90,6 +117,10 @@ typedef dnn_real dnn_vec;
 #define DNN_LOG2_LANES 0
 #define DNN_INTERLEAVE_LOW(a, b) (a)
 #define DNN_INTERLEAVE_HIGH(a, b) (b)
+#define DNN_LAST_LOW(a, b) (a)
+#define DNN_LAST_HIGH(a, b) (b)
+#define DNN_LINE(i) (i)
+#define DNN_PLACE(i, high) (2 * (i) + (high))
 #define DNN_ALWAYS_INLINE void
 #endif
 

@@ -138,6 +138,10 @@ cdef extern from "mathfuncs.h" nogil:
     vec broadcast "DNN_BROADCAST"(real x) noexcept
     vec interleave_low "DNN_INTERLEAVE_LOW"(vec a, vec b) noexcept
     vec interleave_high "DNN_INTERLEAVE_HIGH"(vec a, vec b) noexcept
+    vec last_low "DNN_LAST_LOW"(vec a, vec b) noexcept
+    vec last_high "DNN_LAST_HIGH"(vec a, vec b) noexcept
+    int line_of "DNN_LINE"(int i) noexcept
+    int place "DNN_PLACE"(int i, int high) noexcept
     vec vrelu "DNN_RELU"(vec v) noexcept
     vec vgate "DNN_GATE"(vec v, vec gate) noexcept
     real fabs_ "DNN_FABS"(real x) noexcept
