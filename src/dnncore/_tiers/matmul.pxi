@@ -50,56 +50,121 @@ cdef inline inlined finish(
         c = c + c_row
 
 
+cdef struct Panel:
+    # What the blocks of a panel share; a, c and gate begin at the first row.
+    Py_ssize_t depth
+    const real* a
+    Py_ssize_t a_row
+    Py_ssize_t a_step
+    const real* b
+    Py_ssize_t b_step
+    real* copy             # where the first block packs B
+    real* c
+    Py_ssize_t c_row
+    int columns            # up to PANEL; those beyond are computed and dropped
+    const real* bias
+    bint accumulate
+    int epilogue
+    const real* gate
+    Py_ssize_t gate_row
+
+
+ctypedef void (*BlockKernel)(
+    const Panel*, const real* a, real* c, const real* gate) noexcept nogil
+
+
 cdef inline inlined block(
-    const int rows, const int vectors, const bint packed, const bint packs, Py_ssize_t depth,
-    const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const real* b, Py_ssize_t b_step, real* copy,
-    real* c, Py_ssize_t c_row, int columns,
-    const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
+    const int rows, const int vectors, const bint packs, const Panel* g, const real* a,
+    Py_ssize_t a_row, Py_ssize_t a_step, Py_ssize_t b_step, real* c, const real* gate
 ) noexcept nogil:
-    # `columns` <= vectors * LANES of the block are real; the others are computed and dropped.
+    cdef Py_ssize_t c_row = g.c_row
     cdef vec acc[MR][2]
-    cdef vec b_piece[2]
-    cdef vec x
-    cdef int rest = columns - (vectors - 1) * LANES  # of the last vector
-    cdef Py_ssize_t p
+    cdef vec start[2]
+    cdef int rest = g.columns - (vectors - 1) * LANES  # of the last vector
     cdef int i, j
-    if epilogue == EPI_CLAIM:
+    if g.epilogue == EPI_CLAIM:
         for i in range(rows):
-            claim(gate + i * gate_row)
-            claim(gate + i * gate_row + columns // 2)
-            claim(gate + i * gate_row + columns - 1)
+            claim(gate + i * g.gate_row)
+            claim(gate + i * g.gate_row + g.columns // 2)
+            claim(gate + i * g.gate_row + g.columns - 1)
     for j in range(vectors):
-        b_piece[j] = broadcast(0)
-    if accumulate:
+        start[j] = broadcast(0)
+    if g.accumulate:
         # Added at the end: what C holds has the time of the whole loop to arrive.
         for i in range(rows):
             prefetch(c + i * c_row)
-            prefetch(c + i * c_row + columns - 1)
-    elif bias != NULL:
+            prefetch(c + i * c_row + g.columns - 1)
+    elif g.bias != NULL:
         for j in range(vectors):
-            b_piece[j] = vload_part(bias + j * LANES, LANES if j < vectors - 1 else rest)
+            start[j] = vload_part(g.bias + j * LANES, LANES if j < vectors - 1 else rest)
     for i in range(rows):
         for j in range(vectors):
-            acc[i][j] = b_piece[j]
-    for p in range(depth):
-        for j in range(vectors):
-            b_piece[j] = vload(b + j * LANES)
-        if packs:
-            for j in range(vectors):
-                prefetch_far(b + PACK_AHEAD * b_step + j * LANES)
-                vstore(copy + j * LANES, b_piece[j])
-            copy = copy + vectors * LANES
-        for i in range(rows):
-            x = broadcast(a[i] if packed else a[i * a_row])
-            for j in range(vectors):
-                acc[i][j] = acc[i][j] + x * b_piece[j]
-        a = a + (rows if packed else a_step)
-        b = b + b_step
+            acc[i][j] = start[j]
+    steps(rows, vectors, packs, acc, g.depth, a, a_row, a_step, g.b, b_step, g.copy)
     if rest == LANES:
-        finish(True, rows, vectors, acc, LANES, c, c_row, accumulate, epilogue, gate, gate_row)
+        finish(True, rows, vectors, acc, LANES, c, c_row, g.accumulate, g.epilogue, gate,
+               g.gate_row)
     else:
-        finish(False, rows, vectors, acc, rest, c, c_row, accumulate, epilogue, gate, gate_row)
+        finish(False, rows, vectors, acc, rest, c, c_row, g.accumulate, g.epilogue, gate,
+               g.gate_row)
+
+
+# Blocks of full height and width, one for each way in which A and B lie: strides that are known
+# save instructions. Each is a function of its own, for gcc keeps the accumulators of a small one in
+# registers.
+
+cdef void packed_on_packed(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, False, g, a, 1, MR, PANEL, c, gate)
+
+
+cdef void across_on_packed(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, False, g, a, 1, g.a_step, PANEL, c, gate)
+
+
+cdef void along_on_packed(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, False, g, a, g.a_row, 1, PANEL, c, gate)
+
+
+cdef void packed_in_place(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, False, g, a, 1, MR, g.b_step, c, gate)
+
+
+cdef void across_in_place(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, False, g, a, 1, g.a_step, g.b_step, c, gate)
+
+
+cdef void along_in_place(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, False, g, a, g.a_row, 1, g.b_step, c, gate)
+
+
+cdef void packed_packing(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, True, g, a, 1, MR, g.b_step, c, gate)
+
+
+cdef void across_packing(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, True, g, a, 1, g.a_step, g.b_step, c, gate)
+
+
+cdef void along_packing(
+    const Panel* g, const real* a, real* c, const real* gate
+) noexcept nogil:
+    block(MR, 2, True, g, a, g.a_row, 1, g.b_step, c, gate)
 
 
 cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
@@ -112,68 +177,48 @@ cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
 
 
 cdef inline inlined panel(
-    const int vectors, const bint packed, Py_ssize_t rows, Py_ssize_t depth,
-    const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const real* b, Py_ssize_t b_step,
-    real* c, Py_ssize_t c_row, int columns,
-    const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
+    const int vectors, const bint packed, const Panel* g, Py_ssize_t rows, BlockKernel whole
 ) noexcept nogil:
+    cdef Py_ssize_t a_row = 1 if packed else g.a_row
+    cdef Py_ssize_t b_step = g.b_step
+    cdef const real* a = g.a
+    cdef const real* gate = g.gate
+    cdef real* c = g.c
     cdef int n
     while rows > 0:
         n = block_height(rows)
-        if n == MR:
-            block(MR, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
-                  columns, bias, accumulate, epilogue, gate, gate_row)
+        if n == MR and vectors == 2:
+            whole(g, a, c, gate)
+        elif n == MR:
+            block(MR, vectors, False, g, a, a_row, MR if packed else g.a_step, b_step, c, gate)
         elif MR > 8 and n == 8:
-            block(8 if MR > 8 else 1, vectors, packed, False, depth, a, a_row, a_step, b, b_step,
-                  NULL, c, c_row, columns, bias, accumulate, epilogue, gate, gate_row)
+            block(8 if MR > 8 else 1, vectors, False, g, a, a_row, 8 if packed else g.a_step,
+                  b_step, c, gate)
         elif n == 4:
-            block(4, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
-                  columns, bias, accumulate, epilogue, gate, gate_row)
+            block(4, vectors, False, g, a, a_row, 4 if packed else g.a_step, b_step, c, gate)
         elif n == 2:
-            block(2, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
-                  columns, bias, accumulate, epilogue, gate, gate_row)
+            block(2, vectors, False, g, a, a_row, 2 if packed else g.a_step, b_step, c, gate)
         else:
-            block(1, vectors, packed, False, depth, a, a_row, a_step, b, b_step, NULL, c, c_row,
-                  columns, bias, accumulate, epilogue, gate, gate_row)
+            block(1, vectors, False, g, a, a_row, 1 if packed else g.a_step, b_step, c, gate)
         rows -= n
-        a += n * (depth if packed else a_row)
-        c += n * c_row
+        a += n * (g.depth if packed else g.a_row)
+        c += n * g.c_row
         if gate != NULL:
-            gate += n * gate_row
+            gate += n * g.gate_row
 
 
-cdef void panel_of(
-    int width, bint packed, Py_ssize_t rows, Py_ssize_t depth, const real* a, Py_ssize_t a_row,
-    Py_ssize_t a_step, const real* b, Py_ssize_t b_step, real* c, Py_ssize_t c_row, int columns,
-    const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
-) noexcept nogil:
-    if width == LANES and packed:
-        panel(1, True, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-              bias, accumulate, epilogue, gate, gate_row)
-    elif width == LANES:
-        panel(1, False, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-              bias, accumulate, epilogue, gate, gate_row)
+cdef void panel_of(bint packed, const Panel* g, Py_ssize_t rows) noexcept nogil:
+    if g.columns <= LANES:
+        if packed:
+            panel(1, True, g, rows, NULL)
+        else:
+            panel(1, False, g, rows, NULL)
     elif packed:
-        panel(2, True, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-              bias, accumulate, epilogue, gate, gate_row)
+        panel(2, True, g, rows, packed_on_packed if g.b_step == PANEL else packed_in_place)
+    elif g.a_row == 1:
+        panel(2, False, g, rows, across_on_packed if g.b_step == PANEL else across_in_place)
     else:
-        panel(2, False, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns,
-              bias, accumulate, epilogue, gate, gate_row)
-
-
-cdef void pack_block(
-    bint packed, Py_ssize_t depth, const real* a, Py_ssize_t a_row, Py_ssize_t a_step,
-    const real* b, Py_ssize_t b_step, real* copy, real* c, Py_ssize_t c_row,
-    const real* bias, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
-) noexcept nogil:
-    """The first block of a full panel, which packs what it reads: behind its arithmetic."""
-    if packed:
-        block(MR, 2, True, True, depth, a, a_row, a_step, b, b_step, copy, c, c_row, PANEL,
-              bias, accumulate, epilogue, gate, gate_row)
-    else:
-        block(MR, 2, False, True, depth, a, a_row, a_step, b, b_step, copy, c, c_row, PANEL,
-              bias, accumulate, epilogue, gate, gate_row)
+        panel(2, False, g, rows, along_on_packed if g.b_step == PANEL else along_in_place)
 
 
 cdef void pack_rows(
@@ -317,70 +362,81 @@ cdef inline Py_ssize_t depth_cut(Py_ssize_t depth) noexcept nogil:
 
 
 cdef void product(const Product* g) noexcept nogil:
+    cdef Panel part
     cdef const real* a = <const real*>g.a
     cdef const real* b = <const real*>g.b
     cdef real* a_scratch = <real*>g.scratch + DEPTH_BLOCK * PANEL
-    cdef Py_ssize_t start = 0, first, depth, rows
+    cdef Py_ssize_t start = 0, first, rows
     cdef Py_ssize_t cut = depth_cut(g.depth)
-    cdef bint last
-    cdef bint pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
+    cdef bint last, pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
     if takes_dots(g):
         dots(g)
         return
+    part.a_row, part.a_step, part.c_row, part.gate_row = g.a_row, g.a_step, g.c_row, g.gate_row
     while start < g.depth or start == 0:
-        depth = min(cut, g.depth - start)
-        last = start + depth == g.depth
+        part.depth = min(cut, g.depth - start)
+        part.accumulate = g.accumulate or start > 0
+        last = start + part.depth == g.depth
+        part.epilogue = g.epilogue if last else EPI_NONE
         first = 0
         while first < g.rows:
             rows = min(g.rows - first, <Py_ssize_t>ROW_BLOCK) if pack_a else g.rows
+            part.a = a + first * g.a_row
             if pack_a:
-                pack_blocks(rows, depth, a + first * g.a_row, g.a_row, g.a_step, a_scratch)
-            product_part(g, pack_a, a_scratch if pack_a else a, b, first, rows, depth,
-                         g.accumulate or start > 0, g.epilogue if last else EPI_NONE)
+                pack_blocks(rows, part.depth, part.a, g.a_row, g.a_step, a_scratch)
+                part.a = a_scratch
+            product_part(g, pack_a, &part, b, first, rows)
             first += rows
         if last:
             break
-        start += depth
-        a += depth * g.a_step
-        b += depth * g.b_step
+        start += part.depth
+        a += part.depth * g.a_step
+        b += part.depth * g.b_step
 
 
 cdef void product_part(
-    const Product* g, bint pack_a, const real* a, const real* b, Py_ssize_t first,
-    Py_ssize_t rows, Py_ssize_t depth, bint accumulate, int epilogue
+    const Product* g, bint packed_a, Panel* part, const real* b, Py_ssize_t first,
+    Py_ssize_t rows
 ) noexcept nogil:
     """Rows first... of C, to which a part of the depth is added, panel by panel."""
     cdef real* packed = <real*>g.scratch
     cdef real* c = <real*>g.c + first * g.c_row
+    cdef const real* a = part.a
     cdef const real* gate = (
-        <const real*>g.gate + first * g.gate_row if epilogue >= EPI_GATE else NULL)
-    cdef const real* bias = <const real*>g.bias
-    cdef const real* panel_b
-    cdef Py_ssize_t j = 0, b_step, done
+        <const real*>g.gate + first * g.gate_row if part.epilogue >= EPI_GATE else NULL)
+    cdef BlockKernel first_block = (
+        packed_packing if packed_a else (across_packing if g.a_row == 1 else along_packing))
+    cdef Py_ssize_t j = 0, depth = part.depth
     cdef int columns, width
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
         width = LANES if columns <= LANES else 2 * LANES
-        panel_b, b_step, done = packed, width, 0
+        part.columns = columns
+        part.a = a
+        part.b, part.b_step = packed, width
+        part.c = c + j
+        part.bias = <const real*>g.bias + j if g.bias != NULL else NULL
+        part.gate = gate + j if gate != NULL else NULL
         if g.b_column != 1:
             pack_transposed(depth, columns, b + j * g.b_column, g.b_column, packed)
+            panel_of(packed_a, part, rows)
         elif columns != width:
             pack_rows(depth, columns, b + j, g.b_step, packed)
+            panel_of(packed_a, part, rows)
         elif width == PANEL and (
             rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
         ):
-            pack_block(
-                pack_a, depth, a, g.a_row, g.a_step, b + j, g.b_step, packed, c + j, g.c_row,
-                bias + j if bias != NULL else NULL, accumulate, epilogue,
-                gate + j if gate != NULL else NULL, g.gate_row)
-            done = MR
+            part.b, part.b_step, part.copy = b + j, g.b_step, packed
+            first_block(part, a, part.c, part.gate)
+            part.a = a + MR * (depth if packed_a else g.a_row)
+            part.b, part.b_step = packed, width
+            part.c += MR * g.c_row
+            if gate != NULL:
+                part.gate += MR * g.gate_row
+            panel_of(packed_a, part, rows - MR)
         else:
-            panel_b, b_step = b + j, g.b_step
-        panel_of(
-            width, pack_a, rows - done, depth, a + done * (depth if pack_a else g.a_row),
-            g.a_row, g.a_step, panel_b, b_step, c + done * g.c_row + j, g.c_row, columns,
-            bias + j if bias != NULL else NULL, accumulate, epilogue,
-            gate + done * g.gate_row + j if gate != NULL else NULL, g.gate_row)
+            part.b, part.b_step = b + j, g.b_step
+            panel_of(packed_a, part, rows)
         j += columns
 
 

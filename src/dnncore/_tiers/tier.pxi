@@ -65,6 +65,7 @@ from dnncore._table cimport (
 
 cdef extern from "mathfuncs.h" nogil:
     """
+    #include "steps.h"
     #ifdef DNN_FLOAT64
     #define DNN_SQRT sqrt
     #define DNN_REAL_MAX 1.7976931348623157e308
@@ -103,7 +104,6 @@ cdef extern from "mathfuncs.h" nogil:
          * PANEL, stay in the second-level cache. */
         DNN_DEPTH_BLOCK = 400,
         DNN_ROW_BLOCK = 264,
-        DNN_PACK_AHEAD = 48, /* rows of B */
         /* Packing pays once what is packed is used often enough: a panel of B by many rows, a
          * block of A by many columns. */
         DNN_PACK_B_MIN_ROWS = 48,
@@ -122,14 +122,12 @@ cdef extern from "mathfuncs.h" nogil:
         COLUMN_BLOCK "DNN_COLUMN_BLOCK"
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
         ROW_BLOCK "DNN_ROW_BLOCK"
-        PACK_AHEAD "DNN_PACK_AHEAD"
         LOG2_LANES "DNN_LOG2_LANES"
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
-    void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     vec vload "DNN_LOAD"(const real* p) noexcept
     void vstore "DNN_STORE"(real* p, vec v) noexcept
     # The first n elements only; those beyond them are 0 when loaded, and not stored.
@@ -155,6 +153,10 @@ cdef extern from "mathfuncs.h" nogil:
     real erf_ "dnn_erf"(real x) noexcept
     real log_ "dnn_log"(real x) noexcept
     real cos_turns_ "dnn_cos_turns"(real t) noexcept
+    void steps "dnn_steps"(
+        const int rows, const int vectors, const bint packs, vec (*acc)[2], Py_ssize_t depth,
+        const real* a, Py_ssize_t a_row, Py_ssize_t a_step, const real* b, Py_ssize_t b_step,
+        real* copy) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
