@@ -23,6 +23,9 @@ cdef int read_operations(Net* net, list operations) except -1:
     cdef Py_ssize_t i, widest = 0
     net.gradient_elements, net.work_per_row, net.statistics_elements = 1, 0, 0
     net.first_trainable = net.n_operations
+    for fields in operations:
+        if fields["kind"] == "dense":
+            net.work_per_row += net.widths[fields["source"]] * net.widths[fields["target"]]
     for i, fields in enumerate(operations):
         op = &net.operations[i]
         if fields["kind"] not in KINDS:
@@ -43,10 +46,9 @@ cdef int read_operations(Net* net, list operations) except -1:
         if op.trainable:
             op.max_norm = fields.get("max_norm", 0.0)
         if op.kind == DENSE:
-            op.tile = weight_tile_rows(op.n_in, op.n_out)
+            op.tile = weight_tile_rows(op.n_in, op.n_out, net.work_per_row)
             net.gradient_elements = max(
                 net.gradient_elements, round_up(op.tile * op.n_out, 16) + op.n_out)
-            net.work_per_row += op.n_in * op.n_out
         else:
             op.tile = op.n_in  # one tile
             net.gradient_elements = max(net.gradient_elements, 2 * round_up(op.n_out, 16))

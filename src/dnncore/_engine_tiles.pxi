@@ -124,20 +124,24 @@ cdef struct Batch:
 # How work is cut: docs/decisions/0002-engine.md has the measurements.
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
+cdef Py_ssize_t WEIGHT_TILES = 32             # of a network, for threads to share
 cdef Py_ssize_t INFERENCE_ROWS = 128
 cdef Py_ssize_t FETCHED = 1024                # bytes of rows to come, asked for while one is copied
 
 
-cdef Py_ssize_t weight_tile_rows(Py_ssize_t n_in, Py_ssize_t n_out) noexcept nogil:
+cdef Py_ssize_t weight_tile_rows(
+    Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t all_work
+) noexcept nogil:
     """Weight rows in a tile: about equal tiles within a budget, multiples of a block's height.
 
-    A layer that is not tiny has at least two, a larger one four.
+    A layer that is not tiny has as many more, up to four, as its share of `all_work` asks for:
+    one of many layers would be cut for nothing, and read by several threads.
     """
     cdef Py_ssize_t budget = max(
         <Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out, n_in // (MAX_TILES // 64) + 1)
     cdef Py_ssize_t tiles = (n_in + budget - 1) // budget
     if n_in >= 48 and n_in * n_out >= 4096:
-        tiles = max(tiles, <Py_ssize_t>4)
+        tiles = max(tiles, min(<Py_ssize_t>4, WEIGHT_TILES * n_in * n_out // all_work + 1))
     return min(n_in, round_up((n_in + tiles - 1) // tiles, 12))
 
 
