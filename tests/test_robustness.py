@@ -217,14 +217,21 @@ int posix_memalign(void **p, size_t to, size_t n) {
 """
 
 
-@needs_glibc
-@pytest.mark.parametrize("path", ["own", "blas"])
-@pytest.mark.parametrize("n_threads", [1, 3])
-def test_a_step_allocates_nothing(tmp_path, run_python, path, n_threads):
-    source, library = tmp_path / "counting.c", tmp_path / "counting.so"
+@pytest.fixture(scope="module")
+def counting_malloc(tmp_path_factory):
+    """A library to load before all others, whose ``allocations()`` tells how many there were."""
+    folder = tmp_path_factory.mktemp("malloc")
+    source, library = folder / "counting.c", folder / "counting.so"
     source.write_text(COUNTING_MALLOC)
     compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
     subprocess.run([*compiler, "-shared", "-fPIC", "-O1", source, "-o", library], check=True)
+    return library
+
+
+@needs_glibc
+@pytest.mark.parametrize("path", ["own", "blas"])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_step_allocates_nothing(counting_malloc, run_python, path, n_threads):
     code = f"""
 import ctypes, numpy as np, dnncore as dnn
 from dnncore import _divergence, _kernels, training
@@ -252,10 +259,65 @@ for batch in (500, 250, few) * 2:
             n_threads={n_threads})
 print(*seen)
 """
-    counts = run_python(code, LD_PRELOAD=library, PYTHONMALLOC="malloc").split()
+    counts = run_python(code, LD_PRELOAD=counting_malloc, PYTHONMALLOC="malloc").split()
     one_step, two_steps, many_steps = map(int, counts[3:])
     assert one_step > 0  # Python's own few, around the call
     assert one_step == two_steps == many_steps
+
+
+@needs_glibc
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_no_kind_of_step_allocates(counting_malloc, run_python, n_threads):
+    # In one run of the engine each: 10 steps, and 100 of them in ten epochs.
+    code = f"""
+import ctypes, numpy as np, scipy.sparse, dnncore as dnn
+from dnncore import _divergence, training
+count = ctypes.CDLL(None).allocations
+count.restype = ctypes.c_ulong
+seen = []
+def counted(run):
+    def call(*arguments, **more):
+        before = count()
+        run(*arguments, **more)
+        seen.append(count() - before)
+    return call
+dnn.Network._run = property(lambda network: counted(network._program.run))
+training.SLICE_SECONDS = _divergence.KEEP_SECONDS = 1e9
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((500, 60)), rng.integers(5, size=500)
+sparse, weight = scipy.sparse.random(500, 60, density=0.1, format="csr"), np.linspace(0, 1, 500)
+plain = [dnn.Dense(40, "relu"), dnn.Dense(5)]
+bounded = [dnn.Dense(40, "relu", max_norm=1.0, l1=1e-3), dnn.Dense(5)]
+clipped = dnn.SGD(0.1, clip_norm=0.5)
+cases = dict(
+    plain=(plain, X, dict()),
+    in_order=(plain, X, dict(shuffle=False)),
+    batch_norm=([dnn.Dense(40), dnn.BatchNorm(), dnn.Activation("relu"), dnn.Dense(5)], X, dict()),
+    dropout=([dnn.Dropout(0.1), *plain], X, dict()),
+    sparse=(plain, sparse, dict()),
+    weights=(plain, X, dict(sample_weight=weight)),
+    clipping=(plain, X, dict(optimizer=clipped)),
+    accumulation=(plain, X, dict(batch_size=25, accumulate=2)),
+    both=(plain, sparse, dict(batch_size=25, accumulate=2, optimizer=clipped)),
+    schedule=(plain, X, dict(optimizer=dnn.Adam(dnn.schedules.Cosine(1e-3)))),
+    penalties=(bounded, X, dict()),
+    moving_average=(plain, X, dict(averaging=dnn.EMA())),
+    epoch_average=(plain, X, dict(averaging=dnn.SWA(start=0))),
+)
+for name, (layers, inputs, settings) in cases.items():
+    net = dnn.Network(60, layers)
+    settings = dict(batch_size=50, n_threads={n_threads}) | settings
+    for epochs in (10, 1, 10):
+        net.fit(inputs, y, epochs=epochs, **settings)
+    assert len(seen) == 3 and net._position.step == 210
+    print(name, *seen[1:])
+    seen.clear()
+"""
+    lines = run_python(code, LD_PRELOAD=counting_malloc, PYTHONMALLOC="malloc").splitlines()
+    assert len(lines) == 13
+    for line in lines:
+        name, ten_steps, hundred_steps = line.split()
+        assert ten_steps == hundred_steps, name
 
 
 @needs_linux
