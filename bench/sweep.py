@@ -70,7 +70,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     counts = (1, usable_cpus()) if usable_cpus() > 1 else (1,)
     content = document("sweep", asked, counts, networks=asked.networks)
     probe = PeakProbe()
-    for name, epochs in EPOCHS.items():
+    for name in asked.workloads.split(","):
+        epochs = EPOCHS[name]
         work = shrink(WORKLOADS[name]) if asked.smoke else WORKLOADS[name]
         count = 3 if asked.smoke else asked.networks
         functions, groups = ways(work, count, epochs)
@@ -112,6 +113,7 @@ def render(content: dict[str, Any]) -> str:
 def main() -> int:
     parser = options(__doc__)
     parser.add_argument("--networks", type=int, default=16, help="networks to train")
+    parser.add_argument("--workloads", default=",".join(EPOCHS), help="rows by name")
     asked = parser.parse_args()
     content = measure(asked)
     print(render(content))
