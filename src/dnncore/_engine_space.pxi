@@ -22,6 +22,7 @@ cdef class Workspace:
         self.workers = workers
         self.sparse = sparse
         s.rows, s.shared = rows, False
+        s.scratch_bytes = round_up(scratch_elements(net, rows, training) * size, 64)
         s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
         if s.slots == NULL:
             raise MemoryError("no memory for the workspace")
@@ -51,7 +52,7 @@ cdef class Workspace:
             self.squares = <double*>place(
                 base, &total, net.n_weight_tiles * sizeof(double) if training else 0)
             s.tile_squares = NULL
-            s.scratch = place(base, &total, workers * net.table.panel_elements * size)
+            s.scratch = place(base, &total, workers * s.scratch_bytes)
             s.gradient = place(
                 base, &total, workers * net.gradient_elements * size if training else 0)
             s.statistics = place(
@@ -76,6 +77,26 @@ cdef class Workspace:
 
     def __dealloc__(self):
         free(self.space.slots)
+
+
+cdef Py_ssize_t scratch_elements(
+    const Net* net, Py_ssize_t rows, bint training
+) noexcept nogil:
+    """What the greatest product needs that a worker makes of up to so many rows."""
+    cdef const Operation* op
+    cdef Py_ssize_t found = 0
+    cdef int i
+    for i in range(net.n_operations):
+        op = &net.operations[i]
+        if op.kind != DENSE:
+            continue
+        found = max(found, net.table.product_scratch(rows, op.n_out, op.n_in))
+        if training:
+            found = max(found, net.table.product_scratch(rows, op.n_in, op.n_out))
+            found = max(found, (
+                net.table.product_scratch(op.tile, op.n_out, rows) if op.n_out > 1
+                else net.table.product_scratch(1, op.tile, rows)))
+    return found
 
 
 cdef char* place(char* base, Py_ssize_t* total, Py_ssize_t nbytes) noexcept:

@@ -102,7 +102,8 @@ cdef struct Space:
     char* weight
     double* tile_loss
     double* tile_squares       # of each weight tile, before its update
-    char* scratch              # one panel of a matrix product per worker
+    char* scratch              # what a matrix product packs, `scratch_bytes` per worker
+    Py_ssize_t scratch_bytes
     char* gradient             # one weight tile's gradient per worker
     char* statistics           # of all batch normalisations
     char* parts                # sums of each tile of rows
@@ -254,7 +255,7 @@ cdef void forward_rows(
         p.accumulate = False
         p.epilogue = EPI_RELU if op.activation == ACT_RELU else EPI_NONE
         p.gate, p.gate_row = NULL, 0
-        p.scratch = space.scratch + worker * net.table.panel_elements * size
+        p.scratch = space.scratch + worker * space.scratch_bytes
         matmul(net.table, &p)
         if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
             begin(space.clock, worker, cell_of(i, PART_ACTIVATION))
@@ -334,7 +335,7 @@ cdef void backward_rows(
         p.accumulate = False
         p.epilogue = EPI_GATE if op.gates_source else EPI_NONE
         p.gate, p.gate_row = source.value + first * op.n_in * size, op.n_in
-        p.scratch = space.scratch + worker * net.table.panel_elements * size
+        p.scratch = space.scratch + worker * space.scratch_bytes
         matmul(net.table, &p)
 
 
@@ -374,7 +375,7 @@ cdef void weight_rows(
     p.accumulate = False
     p.epilogue = EPI_CLAIM if settings != NULL and space.shared and op.n_out > 1 else EPI_NONE
     p.gate, p.gate_row = net.w + at, op.n_out
-    p.scratch = space.scratch + worker * net.table.panel_elements * size
+    p.scratch = space.scratch + worker * space.scratch_bytes
     p.c = g
     if settings != NULL and space.tile_squares != NULL:
         space.tile_squares[number] = net.table.sum_squares(rows * op.n_out, net.w + at)

@@ -16,6 +16,7 @@ import numpy as np
 
 cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -218,7 +219,9 @@ cdef const KernelTable* kernel_table(Py_ssize_t itemsize) noexcept nogil:
 
 
 cdef Py_ssize_t scratch_elements(Py_ssize_t itemsize) noexcept nogil:
-    return kernel_table(itemsize).panel_elements
+    """Elements of scratch that suffice for any product."""
+    cdef Py_ssize_t any_size = PY_SSIZE_T_MAX
+    return kernel_table(itemsize).product_scratch(any_size, any_size, any_size)
 
 
 # ----------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ ctypedef struct Product:
     int epilogue         # an Epilogue
     const void* gate     # for EPI_GATE and EPI_CLAIM
     Py_ssize_t gate_row
-    void* scratch        # `panel_elements` elements, 64-byte aligned
+    void* scratch        # `product_scratch` elements, 64-byte aligned
 
 ctypedef struct SparseRows:
     # Row i is row order[i] of a CSR matrix, or its row i if order is NULL; in every row the
@@ -117,7 +117,6 @@ ctypedef struct SparseRows:
 ctypedef struct KernelTable:
     Py_ssize_t itemsize
     Py_ssize_t lanes           # elements in a vector register
-    Py_ssize_t panel_elements  # scratch that `product` needs
     double blas_min_work       # multiply-adds from which BLAS beats `product`
     void (*math)(int which, Py_ssize_t n, const void* x, void* out) noexcept nogil
     void (*activation_forward)(
@@ -130,6 +129,9 @@ ctypedef struct KernelTable:
         int kind, Py_ssize_t rows, Py_ssize_t columns,
         const void* da, const void* z, const void* a, void* dz) noexcept nogil
     void (*product)(const Product* p) noexcept nogil
+    # Elements of scratch for products of up to so many rows, columns and depth
+    Py_ssize_t (*product_scratch)(
+        Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth) noexcept nogil
     void (*column_sums)(
         Py_ssize_t rows, Py_ssize_t columns, const void* x, Py_ssize_t x_row,
         void* out) noexcept nogil

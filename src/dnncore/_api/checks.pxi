@@ -125,15 +125,15 @@ cdef int keep_apart(_Buffer out, _Buffer other, bint in_place=False) except -1:
 
 @cython.final
 cdef class _Scratch:
-    """Memory for one packed panel of a matrix product, on a 64-byte boundary."""
+    """Memory for what a matrix product packs, on a 64-byte boundary."""
 
     cdef void* base
     cdef void* panel
 
-    def __cinit__(self, Py_ssize_t itemsize):
-        self.base = malloc(scratch_elements(itemsize) * itemsize + 63)
+    def __cinit__(self, Py_ssize_t itemsize, Py_ssize_t elements):
+        self.base = malloc(elements * itemsize + 63)
         if self.base == NULL:
-            raise MemoryError("no memory for the scratch panel of a matrix product")
+            raise MemoryError("no memory for the scratch of a matrix product")
         self.panel = <void*>((<uintptr_t>self.base + 63) & ~<uintptr_t>63)
 
     def __dealloc__(self):

@@ -361,14 +361,28 @@ cdef inline Py_ssize_t depth_cut(Py_ssize_t depth) noexcept nogil:
     return ((depth + parts - 1) // parts + 7) // 8 * 8
 
 
+cdef inline bint packs_a(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    return columns >= PACK_A_MIN_COLUMNS and rows >= MR
+
+
+cdef Py_ssize_t product_scratch(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth
+) noexcept nogil:
+    """Elements of scratch that suffice for a product of this size and for all smaller ones."""
+    depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
+    if packs_a(rows, columns):  # and room for the last whole vector stored into A
+        return depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES
+    return depth * PANEL
+
+
 cdef void product(const Product* g) noexcept nogil:
     cdef Panel part
     cdef const real* a = <const real*>g.a
     cdef const real* b = <const real*>g.b
-    cdef real* a_scratch = <real*>g.scratch + DEPTH_BLOCK * PANEL
     cdef Py_ssize_t start = 0, first, rows
     cdef Py_ssize_t cut = depth_cut(g.depth)
-    cdef bint last, pack_a = g.columns >= PACK_A_MIN_COLUMNS and g.rows >= MR
+    cdef real* a_scratch = <real*>g.scratch + cut * PANEL
+    cdef bint last, pack_a = packs_a(g.rows, g.columns)
     if takes_dots(g):
         dots(g)
         return

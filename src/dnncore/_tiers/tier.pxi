@@ -184,8 +184,6 @@ include "updates.pxi"
 cdef KernelTable _table
 _table.itemsize = sizeof(real)
 _table.lanes = LANES
-# Packed B, packed A, and room for the last whole vector stored into A.
-_table.panel_elements = DEPTH_BLOCK * (PANEL + ROW_BLOCK) + LANES
 _table.blas_min_work = BLAS_MIN_WORK
 _table.math = math
 _table.activation_forward = activation_forward
@@ -193,6 +191,7 @@ _table.activation_forward_with_slope = activation_forward_with_slope
 _table.multiply = multiply
 _table.activation_backward = activation_backward
 _table.product = product
+_table.product_scratch = product_scratch
 _table.column_sums = column_sums
 _table.loss = loss
 _table.optimizer = optimizer
