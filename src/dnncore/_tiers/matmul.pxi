@@ -59,6 +59,8 @@ cdef struct Panel:
     const real* b
     Py_ssize_t b_step
     real* copy             # where the first block packs B
+    const real* next       # the panel that will be packed next, or NULL
+    Py_ssize_t next_step
     real* c
     Py_ssize_t c_row
     int columns            # up to PANEL; those beyond are computed and dropped
@@ -176,6 +178,15 @@ cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
     return 4 if rows >= 4 else (2 if rows >= 2 else 1)
 
 
+cdef inline void fetch(const real* b, Py_ssize_t b_step, Py_ssize_t rows) noexcept nogil:
+    cdef Py_ssize_t p
+    for p in range(rows):
+        prefetch_far(b)
+        if PANEL * sizeof(real) > 64:
+            prefetch_far(b + PANEL // 2)
+        b = b + b_step
+
+
 cdef inline inlined panel(
     const int vectors, const bint packed, const Panel* g, Py_ssize_t rows, BlockKernel whole
 ) noexcept nogil:
@@ -184,9 +195,14 @@ cdef inline inlined panel(
     cdef const real* a = g.a
     cdef const real* gate = g.gate
     cdef real* c = g.c
+    cdef Py_ssize_t p = 0, share = (g.depth * MR + rows - 1) // rows if rows > 0 else 0
     cdef int n
     while rows > 0:
         n = block_height(rows)
+        if vectors == 2 and g.next != NULL:
+            # Each row of the next panel lies on a page of its own: it has a whole panel's time.
+            fetch(g.next + p * g.next_step, g.next_step, min(share, g.depth - p))
+            p = min(p + share, g.depth)
         if n == MR and vectors == 2:
             whole(g, a, c, gate)
         elif n == MR:
@@ -431,6 +447,7 @@ cdef void product_part(
         part.c = c + j
         part.bias = <const real*>g.bias + j if g.bias != NULL else NULL
         part.gate = gate + j if gate != NULL else NULL
+        part.next = NULL
         if g.b_column != 1:
             pack_transposed(depth, columns, b + j * g.b_column, g.b_column, packed)
             panel_of(packed_a, part, rows)
@@ -442,6 +459,8 @@ cdef void product_part(
         ):
             part.b, part.b_step, part.copy = b + j, g.b_step, packed
             first_block(part, a, part.c, part.gate)
+            if j + 2 * PANEL <= g.columns:
+                part.next, part.next_step = b + j + PANEL, g.b_step
             part.a = a + MR * (depth if packed_a else g.a_row)
             part.b, part.b_step = packed, width
             part.c += MR * g.c_row

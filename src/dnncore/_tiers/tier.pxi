@@ -127,6 +127,7 @@ cdef extern from "mathfuncs.h" nogil:
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
+    void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
     vec vload "DNN_LOAD"(const real* p) noexcept
     void vstore "DNN_STORE"(real* p, vec v) noexcept
