@@ -36,3 +36,33 @@ def run_python():
         return done.stdout.strip()
 
     return run
+
+
+class _InterruptBefore:
+    """Raises KeyboardInterrupt before the n-th line that Python executes in a training loop."""
+
+    files = ("training.py", "lbfgs.py", "_quasi_newton.py", "_monitor.py", "history.py")
+
+    def __init__(self, n):
+        self.n = n
+
+    def __call__(self, frame, event, argument):
+        if not frame.f_code.co_filename.endswith(self.files):
+            return None
+        if event == "line":
+            self.n -= 1
+            if self.n == 0:
+                raise KeyboardInterrupt
+        return self
+
+    def __enter__(self):
+        sys.settrace(self)
+
+    def __exit__(self, *error):
+        sys.settrace(None)
+
+
+@pytest.fixture(scope="session")
+def interrupt_before():
+    """A context in which Ctrl-C comes before the n-th line; its ``n`` is what is left of them."""
+    return _InterruptBefore

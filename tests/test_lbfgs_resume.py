@@ -1,7 +1,6 @@
 """L-BFGS that is stopped anywhere, and goes on, ends with the same bits."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -75,34 +74,18 @@ def test_stopped_at_every_iteration(hook, dtype, tmp_path):
         assert result(net, fit(net, [dnn.Checkpoint(folder)], resume_from=folder)) == wanted, after
 
 
-def test_interrupted_before_any_line(tmp_path):
+def test_interrupted_before_any_line(tmp_path, interrupt_before):
     expected = network()
     wanted = result(expected, fit(expected, max_iter=2))
 
-    class AnyTime:
-        def __init__(self, n):
-            self.n = n
-
-        def __call__(self, frame, event, argument):
-            files = ("training.py", "lbfgs.py", "_quasi_newton.py", "_monitor.py", "history.py")
-            if not frame.f_code.co_filename.endswith(files):
-                return None
-            if event == "line":
-                self.n -= 1
-                if self.n == 0:
-                    raise KeyboardInterrupt
-            return self
-
     n, interrupted = 1, 0
     while True:
-        folder, tracer = tmp_path / str(n), AnyTime(n)
-        sys.settrace(tracer)
+        folder, tracer = tmp_path / str(n), interrupt_before(n)
         try:
-            fit(network(), [dnn.Checkpoint(folder)], max_iter=2)
+            with tracer:
+                fit(network(), [dnn.Checkpoint(folder)], max_iter=2)
         except KeyboardInterrupt:
             interrupted += 1
-        finally:
-            sys.settrace(None)
         if tracer.n > 0:
             break
         net = network()

@@ -181,29 +181,7 @@ def test_callbacks_go_on_where_they_were(tmp_path):
         assert steered(network(), folder, resume_from=folder) == wanted
 
 
-class AnyTime:
-    """Raises KeyboardInterrupt before the n-th line that Python executes in the training loop."""
-
-    def __init__(self, n):
-        self.n = n
-
-    def __call__(self, frame, event, argument):
-        if not frame.f_code.co_filename.endswith(("training.py", "_monitor.py", "history.py")):
-            return None
-        if event == "line":
-            self.n -= 1
-            if self.n == 0:
-                raise KeyboardInterrupt
-        return self
-
-    def __enter__(self):
-        sys.settrace(self)
-
-    def __exit__(self, *error):
-        sys.settrace(None)
-
-
-def test_interrupted_before_any_line_of_the_loop(tmp_path):
+def test_interrupted_before_any_line_of_the_loop(tmp_path, interrupt_before):
     """Ctrl-C may come between any two lines: nothing that is put down may contradict itself."""
     expected = network()
     options = {"epochs": 3, "batch_size": 25}
@@ -216,7 +194,7 @@ def test_interrupted_before_any_line_of_the_loop(tmp_path):
     n, interrupted = 1, 0
     while True:
         folder = tmp_path / str(n)
-        tracer = AnyTime(n)
+        tracer = interrupt_before(n)
         try:
             with tracer:
                 run(network(), folder)
