@@ -44,7 +44,7 @@
 #define DNN_ERF_SATURATED 4.0f
 #endif
 #define DNN_LOG2E 1.44269504088896340736
-#define DNN_LN2 0.69314718055994530942
+#define DNN_LOG_2 0.69314718055994530942
 
 static inline dnn_int dnn_bits(dnn_real x) {
     dnn_int i;
@@ -124,7 +124,7 @@ static inline dnn_real dnn_tanh(dnn_real x) {
     t = t > R(DNN_TANH_SATURATED) ? R(DNN_TANH_SATURATED) : t;
     dnn_real shifted = t * R(2 * DNN_LOG2E) + DNN_ROUNDER;
     dnn_real n = shifted - DNN_ROUNDER;
-    dnn_real p = dnn_expm1_reduced(R(2) * t - n * R(DNN_LN2));
+    dnn_real p = dnn_expm1_reduced(R(2) * t - n * R(DNN_LOG_2));
     dnn_real s = dnn_power_of_two(dnn_bits(shifted) - DNN_ROUNDER_BITS);
     dnn_real e = p * s + (s - R(1));
     return DNN_COPYSIGN(e / (e + R(2)), x);

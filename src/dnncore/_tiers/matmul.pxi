@@ -436,7 +436,7 @@ cdef void product_part(
         <const real*>g.gate + first * g.gate_row if part.epilogue >= EPI_GATE else NULL)
     cdef BlockKernel first_block = (
         packed_packing if packed_a else (across_packing if g.a_row == 1 else along_packing))
-    cdef Py_ssize_t j = 0, depth = part.depth
+    cdef Py_ssize_t j = 0, depth = part.depth, left
     cdef int columns, width
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
@@ -448,17 +448,17 @@ cdef void product_part(
         part.bias = <const real*>g.bias + j if g.bias != NULL else NULL
         part.gate = gate + j if gate != NULL else NULL
         part.next = NULL
+        left = rows
         if g.b_column != 1:
             pack_transposed(depth, columns, b + j * g.b_column, g.b_column, packed)
-            panel_of(packed_a, part, rows)
         elif columns != width:
             pack_rows(depth, columns, b + j, g.b_step, packed)
-            panel_of(packed_a, part, rows)
         elif width == PANEL and (
             rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
         ):
             part.b, part.b_step, part.copy = b + j, g.b_step, packed
             first_block(part, a, part.c, part.gate)
+            left -= MR
             if j + 2 * PANEL <= g.columns:
                 part.next, part.next_step = b + j + PANEL, g.b_step
             part.a = a + MR * (depth if packed_a else g.a_row)
@@ -466,10 +466,9 @@ cdef void product_part(
             part.c += MR * g.c_row
             if gate != NULL:
                 part.gate += MR * g.gate_row
-            panel_of(packed_a, part, rows - MR)
         else:
             part.b, part.b_step = b + j, g.b_step
-            panel_of(packed_a, part, rows)
+        panel_of(packed_a, part, left)
         j += columns
 
 
