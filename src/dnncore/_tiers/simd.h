@@ -126,8 +126,13 @@ typedef dnn_real dnn_vec;
 
 /* Makes the cache line this core's own. Before a core writes to a line that others have read, they
  * must all give it up, and stores wait for that one by one; asked for early enough, nobody waits.
- * No prefetch does it (tried on Zen 4): only writing. */
+ * No prefetch does it (tried on Zen 4): only writing. On Zen 3, which has half the second-level
+ * cache and no AVX-512, what was claimed is gone again by the time it is written to. */
+#if DNN_VECTOR_BYTES == 64
 #define DNN_CLAIM(p) (*(volatile dnn_real *)(p) = *(const volatile dnn_real *)(p))
+#else
+#define DNN_CLAIM(p) ((void)0)
+#endif
 
 /* The first n elements of a vector in memory: the others are 0 when loaded, and not stored. */
 #if defined(__AVX__) && !defined(DNN_NO_VECTORS) && defined(__GNUC__)

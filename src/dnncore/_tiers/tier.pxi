@@ -86,9 +86,9 @@ cdef extern from "mathfuncs.h" nogil:
     #define DNN_TWO_M32 2.3283064365386962890625e-10
     /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
      * on the same instruction set: docs/decisions/0004-matmul-crossover.md. */
-    #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
+    #if DNN_VECTOR_BYTES >= 32 && !defined(DNN_FLOAT64)
     #define DNN_BLAS_MIN_WORK HUGE_VAL
-    #elif DNN_VECTOR_BYTES == 64 || (DNN_VECTOR_BYTES == 32 && !defined(DNN_FLOAT64))
+    #elif DNN_VECTOR_BYTES == 64
     #define DNN_BLAS_MIN_WORK 268435456.0
     #elif DNN_VECTOR_BYTES == 32
     #define DNN_BLAS_MIN_WORK 33554432.0
