@@ -1,10 +1,13 @@
 """Activations and their derivatives against the NumPy twin, and what the kernels refuse."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
+from scipy.special import ndtr
 
 from dnncore import kernels, reference
 
@@ -248,6 +251,35 @@ def test_unknown_activations_are_refused_with_the_choices(name):
         kernels.activation_forward(name, ONE)
     with pytest.raises(ValueError, match="activation must be one of"):
         kernels.activation_backward(name, ONE, ONE, ONE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_gates_are_exact_where_they_are_nearly_shut(name, dtype):
+    # 1 + erf would cancel there: of -1e-6 hardly a digit would be left in float32.
+    z = np.linspace(-9, 0, 5001).astype(dtype)[:-1]
+    exact = z.astype(np.longdouble)
+    inner = {"gelu": None, "gelu_tanh": np.sqrt(8 / np.pi) * exact * (1 + 0.044715 * exact**2),
+             "silu": exact}[name]  # fmt: skip
+    gate = ndtr(z.astype(float)) if inner is None else 1 / (1 + np.exp(-inner))
+    error = kernels.activation_forward(name, z) / (exact * gate) - 1
+    rounded = np.abs(exact if inner is None else inner) ** (2 if inner is None else 1)
+    assert np.max(np.abs(error) / (8 + 2 * rounded)) < np.finfo(dtype).eps
+
+
+def test_single_precision_loops_do_not_compute_in_double():
+    # `1 - x` of a float is a double in C, several times slower: it must be `<real>1 - x`.
+    folder = Path(__file__).parents[1] / "src" / "dnncore" / "_tiers"
+    source = (folder / "elementwise.pxi").read_text()
+    losses = (folder / "losses.pxi").read_text()
+    source += losses[losses.index("if kind == LOSS_") : losses.index("cdef inline double")]
+    bare = r"(?<![\w.>\[-])\d+(?:\.\d+)? [-+*/] |(?<!i)(?<!j) [-+*/] -?\d"
+    found = []
+    for line in source.splitlines():
+        code = re.sub(r"<real>\((?:[^()]|\([^()]*\))*\)|<double>.*", "", line.partition("#")[0])
+        if re.search(bare, code):
+            found.append(line)
+    assert found == []
 
 
 def test_subclasses_give_plain_arrays(tmp_path):

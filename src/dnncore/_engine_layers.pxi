@@ -20,19 +20,28 @@ cdef inline char* statistic(
 
 
 cdef int delta_owner(const Net* net, int slot) noexcept nogil:
-    """Slot whose delta is also that of `slot`: a sum's, unless a dense layer changes its own."""
+    """Slot whose delta is also that of `slot`.
+
+    For a sum's operand the sum, unless a dense layer changes its own; for what an operation makes
+    of each element by itself, without a parameter, that operation's source: nobody needs the
+    gradient by its output once there is that by its input.
+    """
     cdef const Operation* op
     cdef const Operation* maker = NULL
-    cdef int i
+    cdef int i, found = slot
     for i in range(net.n_operations):
         op = &net.operations[i]
-        if op.kind == ADD and op.source == slot and maker != NULL and (
+        if op.kind == ADD and op.source == found and maker != NULL and (
             maker.kind != DENSE or maker.activation == ACT_IDENTITY
         ):
-            slot = op.target
-        if op.kind != FORK and op.target == slot:
+            found = op.target
+        if op.kind != FORK and op.target == found:
             maker = op
-    return slot
+    if found == slot and maker != NULL and maker.kind in (
+        DROPOUT, ALPHA_DROPOUT, NOISE, ACTIVATION
+    ):
+        return delta_owner(net, maker.source)
+    return found
 
 
 cdef void layer_forward(
@@ -116,7 +125,8 @@ cdef void layer_backward(
         table.alpha_dropout(n, <unsigned int>mixed, <unsigned int>at, op.rate, True, d, dx)
     elif op.kind == ACTIVATION:
         if pre != NULL:
-            memcpy(dx, d, n * size)
+            if d != dx:
+                memcpy(dx, d, n * size)
             table.multiply(n, dx, pre)
         else:
             table.activation_backward(

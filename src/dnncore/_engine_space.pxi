@@ -42,7 +42,9 @@ cdef class Workspace:
                 if training and net.kept_elements[i] > 0:
                     s.slots[i].kept = place(base, &total, rows * net.kept_elements[i] * size)
                 s.slots[i].delta = NULL
-                if (training or i == net.n_slots - 1) and delta_owner(net, <int>i) == i:
+                if delta_owner(net, <int>i) == i and (
+                    training or i == delta_owner(net, net.n_slots - 1)
+                ):
                     s.slots[i].delta = place(base, &total, wide)
             s.labels = <int*>place(base, &total, rows * sizeof(int) if training else 0)
             s.target = place(

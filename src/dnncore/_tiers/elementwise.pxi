@@ -12,13 +12,13 @@ cdef inline real sigmoid(real z) noexcept nogil:
     return sigmoid_(z)
 
 cdef inline real sigmoid_slope(real z, real a) noexcept nogil:
-    return a * (1 - a)
+    return a * (<real>1 - a)
 
 cdef inline real tanh(real z) noexcept nogil:
     return tanh_(z)
 
 cdef inline real tanh_slope(real z, real a) noexcept nogil:
-    return 1 - a * a
+    return <real>1 - a * a
 
 cdef inline real relu(real z) noexcept nogil:
     return 0 if z < 0 else z  # in this order NaN stays NaN
@@ -36,7 +36,7 @@ cdef inline real elu(real z) noexcept nogil:
     return expm1_(z if z < 0 else 0) if z < 0 else z
 
 cdef inline real elu_slope(real z, real a) noexcept nogil:
-    return 1 if a > 0 else a + 1
+    return 1 if a > 0 else a + <real>1
 
 cdef inline real selu(real z) noexcept nogil:
     return <real>SELU_SCALE * (<real>SELU_ALPHA * expm1_(z if z < 0 else 0) if z < 0 else z)
@@ -48,34 +48,37 @@ cdef inline real selu_slope(real z, real a) noexcept nogil:
 # what a loop does not ask for is never computed, since compilers inline it.
 
 cdef inline real gelu(real z, real* slope) noexcept nogil:
-    cdef real p = <real>0.5 * (1 + erf_(z * <real>SQRT_HALF))
-    slope[0] = p + z * (<real>INV_SQRT_2PI * exp_(<real>-0.5 * z * z))
+    cdef real e, tail = normal_tail_(z, &e)
+    cdef real p = <real>1 - tail if z > 0 else tail
+    slope[0] = p + z * (<real>INV_SQRT_2PI * e)
     return z * p
 
 cdef inline real gelu_tanh(real z, real* slope) noexcept nogil:
-    # The clamp keeps z * z * (1 - t * t) from being infinity times zero; t is 1 long before it.
-    cdef real c = -100 if z < -100 else (100 if z > 100 else z)
-    cdef real t = tanh_(<real>SQRT_2_OVER_PI * c * (1 + <real>0.044715 * c * c))
-    cdef real du = <real>SQRT_2_OVER_PI * (1 + <real>(3 * 0.044715) * c * c)
-    slope[0] = <real>0.5 * (1 + t) + <real>0.5 * c * (1 - t * t) * du
-    return <real>0.5 * z * (1 + t)
+    # (1 + tanh u) / 2 is sigmoid(2 u). The limits keep z * z * s * (1 - s) from being infinity
+    # times zero; s is 0 or 1 long before them.
+    cdef real low = -100 if z < -100 else z
+    cdef real c = 100 if low > 100 else low
+    cdef real s = sigmoid_(<real>(2 * SQRT_2_OVER_PI) * c * (<real>1 + <real>0.044715 * c * c))
+    cdef real du = <real>(2 * SQRT_2_OVER_PI) * (<real>1 + <real>(3 * 0.044715) * c * c)
+    slope[0] = s + c * s * (<real>1 - s) * du
+    return z * s
 
 cdef inline real silu(real z, real* slope) noexcept nogil:
     cdef real s = sigmoid_(z)
-    slope[0] = s * (1 + z * (1 - s))
+    slope[0] = s * (<real>1 + z * (<real>1 - s))
     return z * s
 
 cdef inline real mish(real z, real* slope) noexcept nogil:
     # tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); it is 1 to the last bit from z = 20 on.
     cdef real e = exp_(20 if z > 20 else z)
-    cdef real q = e * (e + 2)
-    cdef real t = q / (q + 2)
-    slope[0] = t + z * (1 - t * t) * (e / (1 + e))
+    cdef real q = e * (e + <real>2)
+    cdef real t = q / (q + <real>2)
+    slope[0] = t + z * (<real>1 - t * t) * (e / (<real>1 + e))
     return z * t
 
 cdef inline real hard_swish(real z, real* slope) noexcept nogil:
-    cdef real t = z + 3
-    slope[0] = 0 if z <= -3 else (1 if z >= 3 else (2 * z + 3) * <real>(1.0 / 6))
+    cdef real t = z + <real>3
+    slope[0] = 0 if z <= -3 else (1 if z >= 3 else (<real>2 * z + <real>3) * <real>(1.0 / 6))
     return z * (0 if t < 0 else (6 if t > 6 else t)) * <real>(1.0 / 6)
 
 cdef inline real softplus(real z) noexcept nogil:
@@ -85,10 +88,10 @@ cdef inline real softplus_slope(real z, real a) noexcept nogil:
     return -expm1_(-a)
 
 cdef inline real softsign(real z) noexcept nogil:
-    return z / (1 + fabs_(z))
+    return z / (<real>1 + fabs_(z))
 
 cdef inline real softsign_slope(real z, real a) noexcept nogil:
-    cdef real s = 1 - fabs_(a)
+    cdef real s = <real>1 - fabs_(a)
     return s * s
 
 cdef inline real hardtanh(real z) noexcept nogil:
@@ -274,7 +277,7 @@ cdef void softmax_forward(
         total = 0
         for j in range(columns):
             total += a_row[j]
-        total = 1 / total
+        total = <real>1 / total
         for j in range(columns):
             a_row[j] = a_row[j] * total
 

@@ -20,7 +20,7 @@ cdef inline inlined loss_block(
         # max(z, 0) - z y + log(1 + exp(-|z|)); gradient sigmoid(z) - y; y drawn towards 1/2
         for i in range(n):
             e = exp_(-fabs_(z[i]))
-            s = 1 / (1 + e)
+            s = <real>1 / (<real>1 + e)
             t = rest * y[i] + half
             value[i] = w[i] * ((0 if z[i] < 0 else z[i]) - z[i] * t + log1p_unit_(e))
             dz[i] = w[i] * scale * ((e * s if z[i] < 0 else s) - t)
@@ -29,7 +29,7 @@ cdef inline inlined loss_block(
         # softplus gives both logarithms without rounding p; powers are exponentials of them.
         for i in range(n):
             e = exp_(-fabs_(z[i]))
-            s = 1 / (1 + e)
+            s = <real>1 / (<real>1 + e)
             d = log1p_unit_(e)
             u = (0 if z[i] > 0 else -z[i]) + d    # -log p
             v = (0 if z[i] < 0 else z[i]) + d     # -log q
@@ -37,7 +37,7 @@ cdef inline inlined loss_block(
             d = e if z[i] < 0 else s              # p
             e = s if z[i] < 0 else e              # q
             s = y[i] * exp_(-own * v)
-            t = (1 - y[i]) * exp_(-own * u)
+            t = (<real>1 - y[i]) * exp_(-own * u)
             value[i] = w[i] * (s * u + t * v)
             dz[i] = w[i] * scale * (t * (own * e * v + d) - s * (own * d * u + e))
     elif kind == LOSS_BINARY_CLIPPED:
@@ -45,8 +45,8 @@ cdef inline inlined loss_block(
         # Where p is rounded near 1, -log(1 - p) is scikit-learn's, rounding included.
         for i in range(n):
             e = exp_(-fabs_(z[i]))
-            s = 1 / (1 + e)
-            d = z[i] * (1 - 2 * y[i])
+            s = <real>1 / (<real>1 + e)
+            d = z[i] * (<real>1 - <real>2 * y[i])
             value[i] = (0 if d < 0 else d) + log1p_unit_(e)
             dz[i] = (e * s if z[i] < 0 else s) - y[i]
         for i in range(n):
@@ -60,7 +60,7 @@ cdef inline inlined loss_block(
         for i in range(n):
             d = z[i] - y[i]
             value[i] = w[i] * d * d
-            dz[i] = w[i] * scale * 2 * d
+            dz[i] = w[i] * scale * <real>2 * d
     elif kind == LOSS_MAE:
         for i in range(n):
             d = z[i] - y[i]
@@ -79,8 +79,8 @@ cdef inline inlined loss_block(
         for i in range(n):
             d = z[i] - y[i]
             u = expm1_(-fabs_(d))
-            v = 1 + u
-            t = u * u / (2 * v)
+            v = <real>1 + u
+            t = u * u / (<real>2 * v)
             e = fabs_(d) - <real>LOG_2 if t > 1 else 0
             value[i] = w[i] * (e + log1p_unit_(v * v if t > 1 else t))
             dz[i] = w[i] * scale * tanh_(d)
@@ -88,7 +88,7 @@ cdef inline inlined loss_block(
         # d (level - [d < 0]) with d = y - z
         for i in range(n):
             d = y[i] - z[i]
-            t = level[i] - 1
+            t = level[i] - <real>1
             value[i] = w[i] * (d * (level[i] if d > 0 else t))
             dz[i] = w[i] * scale * (-level[i] if d > 0 else (-t if d < 0 else d))
     elif kind == LOSS_GAMMA:
@@ -96,7 +96,7 @@ cdef inline inlined loss_block(
         for i in range(n):
             e = y[i] * exp_(-z[i])
             value[i] = w[i] * (z[i] + e)
-            dz[i] = w[i] * scale * (1 - e)
+            dz[i] = w[i] * scale * (<real>1 - e)
     elif kind == LOSS_TWEEDIE:
         # The same for powers between Poisson's 1 and gamma's 2
         u = <real>(1 / (parameter - 1))
@@ -110,17 +110,17 @@ cdef inline inlined loss_block(
     elif kind == LOSS_HINGE:
         # max(0, 1 - s z) with s = 1 where y is 1, -1 where it is 0
         for i in range(n):
-            s = 2 * y[i] - 1
-            d = 1 - s * z[i]
+            s = <real>2 * y[i] - <real>1
+            d = <real>1 - s * z[i]
             value[i] = w[i] * (0 if d < 0 else d)
             dz[i] = w[i] * scale * (-s if d > 0 else (0 if d <= 0 else d))
     elif kind == LOSS_SQUARED_HINGE:
         for i in range(n):
-            s = 2 * y[i] - 1
-            d = 1 - s * z[i]
+            s = <real>2 * y[i] - <real>1
+            d = <real>1 - s * z[i]
             d = 0 if d < 0 else d
             value[i] = w[i] * d * d
-            dz[i] = w[i] * scale * -2 * s * d
+            dz[i] = w[i] * scale * <real>-2 * s * d
     else:  # LOSS_POISSON, log link
         for i in range(n):
             e = exp_(z[i])

@@ -280,5 +280,54 @@ static inline dnn_real dnn_erf(dnn_real x) {
     return t < R(1) ? small : large;
 }
 
+/* Of the standard normal distribution the part beyond |z|, erfc(|z| / sqrt 2) / 2, and through `e`
+ * exp(-z^2 / 2): the two have it in common. What is left changes slowly with y = 1 / (1 + |z| / 4),
+ * to which it is proportional in the end. */
+static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *e) {
+    dnn_real y = R(1) / (R(1) + R(0.25) * DNN_FABS(z));
+#ifdef DNN_FLOAT64
+    dnn_real u = y * 2.2051282051282051282 - 1.2051282051282051282; /* [0, 39] onto [1, -1] */
+    dnn_real s = u * u;
+    dnn_real odd = -6.5894407028102605975e-11;
+    odd = odd * s + 3.9099468309886150277e-10;
+    odd = odd * s + 8.2557648988569746151e-10;
+    odd = odd * s - 2.8822572666210774986e-8;
+    odd = odd * s + 3.034948639994133314e-7;
+    odd = odd * s - 2.6159834504706761057e-6;
+    odd = odd * s + 0.000022117544798166775042;
+    odd = odd * s - 0.00018435522298914870253;
+    odd = odd * s + 0.00081471154751153438653;
+    odd = odd * s + 0.039092488866985873571;
+    odd = odd * s + 0.1553110255561813413;
+    dnn_real q = -2.8166753052817972524e-11;
+    q = q * s + 4.2040547314093774538e-10;
+    q = q * s - 3.4435554861217764401e-9;
+    q = q * s + 2.097400657448292103e-8;
+    q = q * s - 1.0884929970258216424e-7;
+    q = q * s + 5.4600468184499692693e-7;
+    q = q * s - 3.4055732639654552656e-6;
+    q = q * s + 0.000036802015747137662485;
+    q = q * s - 0.00062536476418488521278;
+    q = q * s + 0.010726581694235498642;
+    q = q * s + 0.090976684206759636535;
+    q = q * s + 0.20383459921062922711;
+#else
+    dnn_real u = y * 2.5517241379310344828f - 1.5517241379310344828f; /* [0, 14.5] onto [1, -1] */
+    dnn_real s = u * u;
+    dnn_real odd = 3.4320381792014817e-6f;
+    odd = odd * s - 4.6579962412716331e-5f;
+    odd = odd * s + 0.0001153255697155837f;
+    odd = odd * s + 0.029065152961252153f;
+    odd = odd * s + 0.15753664910292846f;
+    dnn_real q = 1.5456829656729768e-5f;
+    q = q * s - 0.00032105206600820262f;
+    q = q * s + 0.0061848799900988129f;
+    q = q * s + 0.080736431806542707f;
+    q = q * s + 0.22671030629078753f;
+#endif
+    *e = dnn_exp(R(-0.5) * z * z);
+    return *e * y * (odd * u + q);
+}
+
 #undef R
 #endif

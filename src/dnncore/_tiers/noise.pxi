@@ -32,25 +32,35 @@ cdef void dropout(
         dropout_loop(n, key, first, threshold, scale, <const real*>x, <real*>out)
 
 
+cdef inline inlined alpha_dropout_loop(
+    Py_ssize_t n, unsigned int key, unsigned int first, unsigned int threshold, real scale,
+    real kept, real dropped, const real* x, real* out
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = (x[i] * scale + kept if hashed(first + <unsigned int>i, key) >= threshold
+                  else dropped)
+
+
 cdef void alpha_dropout(
     Py_ssize_t n, unsigned int key, unsigned int first, double rate, bint backward,
-    const void* x_, void* out_
+    const void* x, void* out
 ) noexcept nogil:
     # Dropped elements become selu's lower limit; then a x + b keeps mean 0 and variance 1.
     # Backward multiplies by a where nothing was dropped.
-    cdef const real* x = <const real*>x_
-    cdef real* out = <real*>out_
     cdef unsigned int threshold = <unsigned int>(rate * 4294967296.0)
     cdef double limit = -SELU_SCALE * SELU_ALPHA
     cdef double a = 1 / sqrt((1 - rate) * (1 + rate * limit * limit))
     cdef real scale = <real>a, kept = <real>(-a * rate * limit)
     cdef real dropped = <real>(a * limit - a * rate * limit)
-    cdef Py_ssize_t i
     if backward:
         kept = dropped = 0
-    for i in range(n):
-        out[i] = (x[i] * scale + kept if hashed(first + <unsigned int>i, key) >= threshold
-                  else dropped)
+    if x == out:
+        alpha_dropout_loop(n, key, first, threshold, scale, kept, dropped, <const real*>out,
+                           <real*>out)
+    else:
+        alpha_dropout_loop(n, key, first, threshold, scale, kept, dropped, <const real*>x,
+                           <real*>out)
 
 
 cdef void gaussian_noise(
@@ -67,4 +77,4 @@ cdef void gaussian_noise(
     for i in range(n):
         u = (<real>(<int>(hashed(first + <unsigned int>i, low) >> 1)) + <real>0.5) * <real>TWO_M31
         t = <real>(<int>hashed(first + <unsigned int>i, high)) * <real>TWO_M32
-        out[i] = x[i] + scale * (sqrt_(-2 * log_(u)) * cos_turns_(t))
+        out[i] = x[i] + scale * (sqrt_(<real>-2 * log_(u)) * cos_turns_(t))

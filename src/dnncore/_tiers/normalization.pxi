@@ -251,7 +251,7 @@ cdef void column_norm_forward(
     while at < columns:
         n = min(<Py_ssize_t>COLUMN_BLOCK, columns - at)
         for j in range(n):
-            factor[j] = 1 / sqrt_(variance[at + j] + <real>eps)
+            factor[j] = <real>1 / sqrt_(variance[at + j] + <real>eps)
         for i in range(rows):
             x = <const real*>x_ + i * columns + at
             out = <real*>out_ + i * columns + at
@@ -283,7 +283,7 @@ cdef void column_norm_backward(
     while at < columns:
         n = min(<Py_ssize_t>COLUMN_BLOCK, columns - at)
         for j in range(n):
-            factor[j] = 1 / sqrt_(variance[at + j] + <real>eps)
+            factor[j] = <real>1 / sqrt_(variance[at + j] + <real>eps)
         if gamma != NULL:
             for j in range(n):
                 factor[j] = factor[j] * gamma[at + j]

@@ -151,6 +151,7 @@ cdef extern from "mathfuncs.h" nogil:
     real softplus_ "dnn_softplus"(real x) noexcept
     real log1p_unit_ "dnn_log1p_unit"(real e) noexcept
     real erf_ "dnn_erf"(real x) noexcept
+    real normal_tail_ "dnn_normal_tail"(real z, real* e) noexcept
     real log_ "dnn_log"(real x) noexcept
     real cos_turns_ "dnn_cos_turns"(real t) noexcept
     void steps "dnn_steps"(
