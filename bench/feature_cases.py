@@ -101,7 +101,7 @@ def cases(smoke: bool) -> Iterator[Case]:
     yield from whole_steps(*((8, 16, 4) if smoke else (128, 784, 256)))
     yield from activations(*((8, 4, 16) if smoke else (256, 4, 512)))
     yield from layers(*((8, 4, 16) if smoke else (256, 4, 512)))
-    for where, width in ({"L2": 4} if smoke else {"L2": 256, "L3": 1024}).items():
+    for where, width in ({"L2": 4} if smoke else {"L2": 256, "L3": 512}).items():
         yield from optimizers(where, 8, width)
         yield from updates(where, 8, width)
     yield from loss_functions(*((8, 4, 4) if smoke else (512, 4, 512)))

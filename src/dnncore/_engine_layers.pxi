@@ -19,29 +19,31 @@ cdef inline char* statistic(
     return space.statistics + (op.statistics + which * op.n_out) * net.table.itemsize
 
 
-cdef int delta_owner(const Net* net, int slot) noexcept nogil:
-    """Slot whose delta is also that of `slot`.
+cdef void share_deltas(const Net* net, Slot* slots) noexcept nogil:
+    """Find the slot whose delta is also that of each slot, its own at most.
 
     For a sum's operand the sum, unless a dense layer changes its own; for what an operation makes
     of each element by itself, without a parameter, that operation's source: nobody needs the
     gradient by its output once there is that by its input.
     """
     cdef const Operation* op
-    cdef const Operation* maker = NULL
-    cdef int i, found = slot
-    for i in range(net.n_operations):
+    cdef const Operation* maker
+    cdef int i
+    for i in range(net.n_slots):
+        slots[i].owner = i
+    for i in range(net.n_operations - 1, 0, -1):  # outer sums before inner ones
         op = &net.operations[i]
-        if op.kind == ADD and op.source == found and maker != NULL and (
+        maker = &net.operations[i - 1]
+        if op.kind == ADD and maker.kind != FORK and (
             maker.kind != DENSE or maker.activation == ACT_IDENTITY
         ):
-            found = op.target
-        if op.kind != FORK and op.target == found:
-            maker = op
-    if found == slot and maker != NULL and maker.kind in (
-        DROPOUT, ALPHA_DROPOUT, NOISE, ACTIVATION
-    ):
-        return delta_owner(net, maker.source)
-    return found
+            slots[op.source].owner = slots[op.target].owner
+    for i in range(net.n_operations):
+        op = &net.operations[i]
+        if op.kind in (DROPOUT, ALPHA_DROPOUT, NOISE, ACTIVATION) and (
+            slots[op.target].owner == op.target
+        ):
+            slots[op.target].owner = slots[op.source].owner
 
 
 cdef void layer_forward(

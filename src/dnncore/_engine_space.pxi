@@ -26,6 +26,7 @@ cdef class Workspace:
         s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
         if s.slots == NULL:
             raise MemoryError("no memory for the workspace")
+        share_deltas(net, s.slots)
         # Two sweeps over the same list of buffers: one adds up their sizes, one places them.
         for sweep in range(2):
             total = 0
@@ -42,8 +43,8 @@ cdef class Workspace:
                 if training and net.kept_elements[i] > 0:
                     s.slots[i].kept = place(base, &total, rows * net.kept_elements[i] * size)
                 s.slots[i].delta = NULL
-                if delta_owner(net, <int>i) == i and (
-                    training or i == delta_owner(net, net.n_slots - 1)
+                if s.slots[i].owner == i and (
+                    training or i == s.slots[net.n_slots - 1].owner
                 ):
                     s.slots[i].delta = place(base, &total, wide)
             s.labels = <int*>place(base, &total, rows * sizeof(int) if training else 0)
@@ -72,7 +73,7 @@ cdef class Workspace:
                 base = address(self.arena)
                 base += 64 - <size_t>base % 64
         for i in range(net.n_slots):
-            s.slots[i].delta = s.slots[delta_owner(net, <int>i)].delta
+            s.slots[i].delta = s.slots[s.slots[i].owner].delta
         if training:
             memset(s.statistics, 0, net.statistics_elements * size)
         self.nbytes = total

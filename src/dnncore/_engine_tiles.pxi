@@ -93,6 +93,7 @@ cdef struct Slot:
     char* pre
     char* kept                 # what else backward needs
     char* delta
+    int owner                  # of `delta`
 
 cdef struct Space:
     Slot* slots
