@@ -1,8 +1,6 @@
 """Activations and their derivatives against the NumPy twin, and what the kernels refuse."""
 
 import pickle
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -265,21 +263,6 @@ def test_gates_are_exact_where_they_are_nearly_shut(name, dtype):
     error = kernels.activation_forward(name, z) / (exact * gate) - 1
     rounded = np.abs(exact if inner is None else inner) ** (2 if inner is None else 1)
     assert np.max(np.abs(error) / (8 + 2 * rounded)) < np.finfo(dtype).eps
-
-
-def test_single_precision_loops_do_not_compute_in_double():
-    # `1 - x` of a float is a double in C, several times slower: it must be `<real>1 - x`.
-    folder = Path(__file__).parents[1] / "src" / "dnncore" / "_tiers"
-    source = (folder / "elementwise.pxi").read_text()
-    losses = (folder / "losses.pxi").read_text()
-    source += losses[losses.index("if kind == LOSS_") : losses.index("cdef inline double")]
-    bare = r"(?<![\w.>\[-])\d+(?:\.\d+)? [-+*/] |(?<!i)(?<!j) [-+*/] -?\d"
-    found = []
-    for line in source.splitlines():
-        code = re.sub(r"<real>\((?:[^()]|\([^()]*\))*\)|<double>.*", "", line.partition("#")[0])
-        if re.search(bare, code):
-            found.append(line)
-    assert found == []
 
 
 def test_subclasses_give_plain_arrays(tmp_path):

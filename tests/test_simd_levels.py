@@ -1,6 +1,7 @@
 """Every SIMD level that this build and processor offer computes the same, within rounding."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -170,3 +171,18 @@ def test_compilers_without_vector_extensions_get_plain_loops(tmp_path):
     subprocess.run([*compiler, *flags], check=True, timeout=60)
     done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "1 0 3.5 -0.905"
+
+
+def test_single_precision_loops_do_not_compute_in_double():
+    # `1 - x` of a float is a double in C, several times slower: it must be `<real>1 - x`.
+    folder = TESTS.parent / "src" / "dnncore" / "_tiers"
+    source = (folder / "elementwise.pxi").read_text()
+    losses = (folder / "losses.pxi").read_text()
+    source += losses[losses.index("if kind == LOSS_") : losses.index("cdef inline double")]
+    bare = r"(?<![\w.>\[-])\d+(?:\.\d+)? [-+*/] |(?<!i)(?<!j) [-+*/] -?\d"
+    found = []
+    for line in source.splitlines():
+        code = re.sub(r"<real>\((?:[^()]|\([^()]*\))*\)|<double>.*", "", line.partition("#")[0])
+        if re.search(bare, code):
+            found.append(line)
+    assert found == []
