@@ -22,9 +22,9 @@ cdef inline char* statistic(
 cdef void share_deltas(const Net* net, Slot* slots) noexcept nogil:
     """Find the slot whose delta is also that of each slot, its own at most.
 
-    For a sum's operand the sum, unless a dense layer changes its own; for what an operation makes
-    of each element by itself, without a parameter, that operation's source: nobody needs the
-    gradient by its output once there is that by its input.
+    For a sum's operand the sum, unless a dense layer changes its own; for dropout, noise
+    and activations of their own, which have no parameter, their source: nobody needs the gradient
+    by their output once there is that by their input.
     """
     cdef const Operation* op
     cdef const Operation* maker

@@ -85,7 +85,7 @@ cdef void row_norm_forward(
     cdef Py_ssize_t i, j
     for i in range(rows):
         mean = row_sum(columns, x, 0, False) * part if centred else 0
-        f = 1 / sqrt_(row_sum(columns, x, mean, True) * part + <real>eps)
+        f = <real>1 / sqrt_(row_sum(columns, x, mean, True) * part + <real>eps)
         y = kept if kept != NULL else out
         for j in range(columns):
             y[j] = (x[j] - mean) * f

@@ -79,7 +79,6 @@ cdef extern from "mathfuncs.h" nogil:
     #endif
     #define DNN_SELU_SCALE 1.0507009873554804934193349852946
     #define DNN_SELU_ALPHA 1.6732632423543772848170429916717
-    #define DNN_SQRT_HALF 0.70710678118654752440
     #define DNN_INV_SQRT_2PI 0.39894228040143267794
     #define DNN_SQRT_2_OVER_PI 0.79788456080286535588
     #define DNN_TWO_M31 4.656612873077392578125e-10
@@ -164,7 +163,6 @@ cdef extern from "mathfuncs.h" nogil:
     const real LOG_EPSILON "DNN_LOG_EPSILON"    # -log(EPSILON)
     const double SELU_SCALE "DNN_SELU_SCALE"
     const double SELU_ALPHA "DNN_SELU_ALPHA"
-    const double SQRT_HALF "DNN_SQRT_HALF"
     const double LOG_2 "DNN_LOG_2"
     const double INV_SQRT_2PI "DNN_INV_SQRT_2PI"
     const double SQRT_2_OVER_PI "DNN_SQRT_2_OVER_PI"
