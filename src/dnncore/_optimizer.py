@@ -186,6 +186,8 @@ class Optimizer:
         steps_per_epoch : int
             Steps of an epoch.
         """
+        if not self.is_scheduled:
+            return self
         known = {name: getattr(self, name) for name in self._hyper()}
         return replace(
             self,

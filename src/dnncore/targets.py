@@ -242,8 +242,12 @@ class Targets:
         kinds = {y.dtype.kind, classes.dtype.kind}
         if len(kinds) > 1 and kinds & {"S", "U"}:
             raise TypeError(f"y has dtype {y.dtype}, but the classes are {_shorten(classes)}.")
-        at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-        wrong = classes[at] != y
+        if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
+            at = y  # most labels are numbers of outputs already
+            wrong = (y < 0) | (y >= len(classes))
+        else:
+            at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+            wrong = classes[at] != y
         if np.any(wrong):
             unknown = np.unique(y[wrong])
             raise ValueError(
