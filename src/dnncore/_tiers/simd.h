@@ -44,7 +44,9 @@ typedef dnn_real dnn_vec_in_memory
 #define DNN_BROADCAST(x) ((dnn_real)(x) - (dnn_vec){0})
 #define DNN_PREFETCH(p) __builtin_prefetch(p, 1)
 #define DNN_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
+#ifndef __AVX__ /* see below */
 #define DNN_RELU(v) ((dnn_vec)(~((v) < DNN_BROADCAST(0)) & (dnn_mask)(v)))
+#endif
 #define DNN_GATE(v, g) ((dnn_vec)(((g) > DNN_BROADCAST(0)) & (dnn_mask)(v)))
 /* Elements of a and b in turn: those of their lower halves, and those of their upper halves. */
 #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
@@ -137,6 +139,16 @@ typedef dnn_real dnn_vec;
 /* The first n elements of a vector in memory: the others are 0 when loaded, and not stored. */
 #if defined(__AVX__) && !defined(DNN_NO_VECTORS) && defined(__GNUC__)
 #include <immintrin.h>
+/* max(0, v) is v unless 0 > v: NaN stays, and so does -0. */
+#if defined(__AVX512F__) && defined(DNN_FLOAT64)
+#define DNN_RELU(v) ((dnn_vec)_mm512_max_pd(_mm512_setzero_pd(), (__m512d)(v)))
+#elif defined(__AVX512F__)
+#define DNN_RELU(v) ((dnn_vec)_mm512_max_ps(_mm512_setzero_ps(), (__m512)(v)))
+#elif defined(DNN_FLOAT64)
+#define DNN_RELU(v) ((dnn_vec)_mm256_max_pd(_mm256_setzero_pd(), (__m256d)(v)))
+#else
+#define DNN_RELU(v) ((dnn_vec)_mm256_max_ps(_mm256_setzero_ps(), (__m256)(v)))
+#endif
 #ifdef __AVX512F__
 #define DNN_PART(n) ((1u << (n)) - 1)
 #ifdef DNN_FLOAT64
