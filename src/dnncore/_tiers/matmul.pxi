@@ -13,43 +13,6 @@
 # results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
 # A product with one column is left to `dots` (matmul_narrow.pxi), whose order is its own.
 
-cdef inline inlined finish(
-    const bint whole, const int rows, const int vectors, vec (*acc)[2], int rest, real* c,
-    Py_ssize_t c_row, bint accumulate, int epilogue, const real* gate, Py_ssize_t gate_row
-) noexcept nogil:
-    """A block on its way from the registers to memory; of its last vectors `rest` elements."""
-    # Loops of constant length without branches inside: only these keep acc in registers. Row by
-    # row, or the addresses of all rows are computed before the block and spilled to the stack.
-    cdef const real* row = c
-    cdef int i, j
-    if accumulate:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = acc[i][j] + (
-                    vload(row + j * LANES) if whole or j < vectors - 1
-                    else vload_part(row + j * LANES, rest))
-            row = row + c_row
-    if epilogue == EPI_RELU:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = vrelu(acc[i][j])
-    elif epilogue == EPI_GATE:
-        for i in range(rows):
-            for j in range(vectors):
-                acc[i][j] = vgate(
-                    acc[i][j],
-                    vload(gate + j * LANES) if whole or j < vectors - 1
-                    else vload_part(gate + j * LANES, rest))
-            gate = gate + gate_row
-    for i in range(rows):
-        for j in range(vectors):
-            if whole or j < vectors - 1:
-                vstore(c + j * LANES, acc[i][j])
-            else:
-                vstore_part(c + j * LANES, acc[i][j], rest)
-        c = c + c_row
-
-
 cdef struct Panel:
     # What the blocks of a panel share; a, c and gate begin at the first row.
     Py_ssize_t depth
@@ -99,16 +62,16 @@ cdef inline inlined block(
     elif g.bias != NULL:
         for j in range(vectors):
             start[j] = vload_part(g.bias + j * LANES, LANES if j < vectors - 1 else rest)
-    for i in range(rows):
-        for j in range(vectors):
-            acc[i][j] = start[j]
+    begin(rows, vectors, acc, start)
     steps(rows, vectors, packs, acc, g.depth, a, a_row, a_step, g.b, b_step, g.copy)
+    if g.epilogue != EPI_GATE:
+        gate = NULL
     if rest == LANES:
-        finish(True, rows, vectors, acc, LANES, c, c_row, g.accumulate, g.epilogue, gate,
-               g.gate_row)
+        finish(True, rows, vectors, acc, LANES, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
+               gate, g.gate_row)
     else:
-        finish(False, rows, vectors, acc, rest, c, c_row, g.accumulate, g.epilogue, gate,
-               g.gate_row)
+        finish(False, rows, vectors, acc, rest, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
+               gate, g.gate_row)
 
 
 # Blocks of full height and width, one for each way in which A and B lie: strides that are known

@@ -15,11 +15,27 @@ enum { DNN_PACK_AHEAD = 48 }; /* rows of B */
 
 #if defined(__clang__)
 #define DNN_UNROLL_BY_4 _Pragma("clang loop unroll_count(4)")
+#define DNN_UNROLL_ROWS _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define DNN_UNROLL_BY_4 _Pragma("GCC unroll 4")
+#define DNN_UNROLL_ROWS _Pragma("GCC unroll 12")
 #else
 #define DNN_UNROLL_BY_4
+#define DNN_UNROLL_ROWS
 #endif
+
+/* A block has `rows` x `vectors` accumulators, vectors 1 or 2. They stay in registers only if no
+ * index of theirs is a variable by the time gcc looks which arrays can: all loops over rows must be
+ * unrolled early, for which it needs the pragma, and must not have another loop inside. */
+
+static inline DNN_ALWAYS_INLINE dnn_begin(const int rows, const int vectors, dnn_vec (*acc)[2],
+                                          const dnn_vec *start) {
+    DNN_UNROLL_ROWS
+    for (int i = 0; i < rows; i++) {
+        acc[i][0] = start[0];
+        acc[i][vectors - 1] = start[vectors - 1];
+    }
+}
 
 /* acc[i][j] += a[i] * b[j] for `rows` elements of A and `vectors` vectors of B, along depth. The
  * vectors of B are stored to `copy` as well if the loop `packs`. */
@@ -33,9 +49,11 @@ static inline DNN_ALWAYS_INLINE dnn_step(const int rows, const int vectors, cons
             DNN_PREFETCH_FAR(b + DNN_PACK_AHEAD * b_step + j * DNN_LANES);
             DNN_STORE(copy + j * DNN_LANES, piece[j]);
         }
+    DNN_UNROLL_ROWS
     for (int i = 0; i < rows; i++) {
         dnn_vec x = DNN_BROADCAST(a[i * a_row]);
-        for (int j = 0; j < vectors; j++) acc[i][j] += x * piece[j];
+        acc[i][0] += x * piece[0];
+        if (vectors > 1) acc[i][1] += x * piece[1];
     }
 }
 
@@ -54,6 +72,49 @@ static inline DNN_ALWAYS_INLINE dnn_steps(const int rows, const int vectors, con
         a += a_step;
         b += b_step;
         if (packs) copy += vectors * DNN_LANES;
+    }
+}
+
+/* A block on its way from the registers to memory; of its last vectors `rest` elements, unless they
+ * are `whole`. Row by row: otherwise the addresses of all rows are computed before the block, and
+ * spilled to the stack. */
+static inline DNN_ALWAYS_INLINE dnn_finish(const int whole, const int rows, const int vectors,
+                                           dnn_vec (*acc)[2], int rest, dnn_real *c,
+                                           ptrdiff_t c_row, int accumulate, int relu,
+                                           const dnn_real *gate, ptrdiff_t gate_row) {
+    const int last = vectors - 1, at = last * DNN_LANES;
+    const dnn_real *row = c;
+    if (accumulate) {
+        DNN_UNROLL_ROWS
+        for (int i = 0; i < rows; i++) {
+            if (last) acc[i][0] += DNN_LOAD(row);
+            acc[i][last] += whole ? DNN_LOAD(row + at) : DNN_LOAD_PART(row + at, rest);
+            row += c_row;
+        }
+    }
+    if (relu) {
+        DNN_UNROLL_ROWS
+        for (int i = 0; i < rows; i++) {
+            if (last) acc[i][0] = DNN_RELU(acc[i][0]);
+            acc[i][last] = DNN_RELU(acc[i][last]);
+        }
+    } else if (gate) {
+        DNN_UNROLL_ROWS
+        for (int i = 0; i < rows; i++) {
+            if (last) acc[i][0] = DNN_GATE(acc[i][0], DNN_LOAD(gate));
+            acc[i][last] = DNN_GATE(acc[i][last],
+                                    whole ? DNN_LOAD(gate + at) : DNN_LOAD_PART(gate + at, rest));
+            gate += gate_row;
+        }
+    }
+    DNN_UNROLL_ROWS
+    for (int i = 0; i < rows; i++) {
+        if (last) DNN_STORE(c, acc[i][0]);
+        if (whole)
+            DNN_STORE(c + at, acc[i][last]);
+        else
+            DNN_STORE_PART(c + at, acc[i][last], rest);
+        c += c_row;
     }
 }
 

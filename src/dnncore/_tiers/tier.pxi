@@ -157,6 +157,11 @@ cdef extern from "mathfuncs.h" nogil:
         const int rows, const int vectors, const bint packs, vec (*acc)[2], Py_ssize_t depth,
         const real* a, Py_ssize_t a_row, Py_ssize_t a_step, const real* b, Py_ssize_t b_step,
         real* copy) noexcept
+    void begin "dnn_begin"(
+        const int rows, const int vectors, vec (*acc)[2], const vec* start) noexcept
+    void finish "dnn_finish"(
+        const bint whole, const int rows, const int vectors, vec (*acc)[2], int rest, real* c,
+        Py_ssize_t c_row, bint accumulate, bint relu, const real* gate, Py_ssize_t gate_row) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
