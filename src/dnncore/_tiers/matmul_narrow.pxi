@@ -10,16 +10,24 @@ cdef inline bint takes_dots(const Product* g) noexcept nogil:
             and (g.epilogue != EPI_GATE or g.gate_row == 1))
 
 
+cdef inline inlined fold(const int n, vec* r) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        r[i] = interleave_low(r[i], r[i + n]) + interleave_high(r[i], r[i + n])
+
+
 cdef inline vec sums_of(vec* r) noexcept nogil:
     """Of each of LANES vectors the sum of its elements: interleaved in pairs, and pairs added.
 
     Vector i is that of row `line_of(i)`.
     """
-    cdef int stage, i, n = LANES
-    for stage in range(LOG2_LANES - 1):
-        n = n // 2
-        for i in range(n):
-            r[i] = interleave_low(r[i], r[i + n]) + interleave_high(r[i], r[i + n])
+    # One by one, of constant length: a loop of loops would send the vectors through memory.
+    if LANES > 8:
+        fold(8, r)
+    if LANES > 4:
+        fold(4, r)
+    if LANES > 2:
+        fold(2, r)
     if LANES > 1:
         r[0] = last_low(r[0], r[LANES > 1]) + last_high(r[0], r[LANES > 1])
     return r[0]
