@@ -161,7 +161,8 @@ cdef extern from "mathfuncs.h" nogil:
         const int rows, const int vectors, vec (*acc)[2], const vec* start) noexcept
     void finish "dnn_finish"(
         const bint whole, const int rows, const int vectors, vec (*acc)[2], int rest, real* c,
-        Py_ssize_t c_row, bint accumulate, bint relu, const real* gate, Py_ssize_t gate_row) noexcept
+        Py_ssize_t c_row, bint accumulate, bint relu, const real* gate,
+        Py_ssize_t gate_row) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
