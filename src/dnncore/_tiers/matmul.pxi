@@ -134,6 +134,8 @@ cdef void along_packing(
 
 cdef inline int block_height(Py_ssize_t rows) noexcept nogil:
     """Rows of the next block: MR, or for a rest the largest smaller height that is compiled."""
+    if MR == 6 and rows == 8:
+        return 4  # and 4, not 6 and 2: two rows would wait for their sums as long as four
     if rows >= MR:
         return MR
     if MR > 8 and rows >= 8:
@@ -307,6 +309,8 @@ cdef void pack_blocks(
     if a_row == 1:
         # A's transpose as it lies in memory, some of its rows at a time through all full blocks.
         at = rows // MR * MR
+        if MR == 6 and rows - at == 2 and at > 0:
+            at -= MR  # `block_height` ends with 4 and 4
         p = 0
         while p < depth:
             stop = min(p + 8, depth)
