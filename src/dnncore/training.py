@@ -267,7 +267,8 @@ class Run:
         if not all(map(all_finite, (self.network.params, *self._state.moments))):
             step = (self._position.start - 1) // self.plan.batch_size
             diverged(self.network, self._last, self._optimizer, self.epoch, step)
-        self._last.keep()
+        if self._position.start < self.plan.data.rows or self.epoch + 1 < self.plan.epochs:
+            self._last.keep()  # after the last step nobody goes back
         now = time.perf_counter()
         self._look_at = now + LOOK_SHARE * (now - began)
 
