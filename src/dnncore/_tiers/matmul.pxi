@@ -391,6 +391,47 @@ cdef void product(const Product* g) noexcept nogil:
         b += part.depth * g.b_step
 
 
+cdef Py_ssize_t row_part(
+    const Product* g, const Panel* part, const real* b, const real* gate
+) noexcept nogil:
+    """The one row of C, eight vectors at a time; returns the columns that are done.
+
+    Two vectors at a time would wait for their sums, and take a line from each row of B where
+    this takes some in a row.
+    """
+    cdef const real* bias = <const real*>g.bias
+    cdef const real* line
+    cdef real* c = <real*>g.c
+    cdef vec acc[8]
+    cdef vec x
+    cdef Py_ssize_t j = 0, p
+    cdef int i
+    while j + 8 * LANES <= g.columns:
+        for i in range(8):
+            acc[i] = (broadcast(0) if bias == NULL or part.accumulate
+                      else vload(bias + j + i * LANES))
+        line = b + j
+        for p in range(part.depth):
+            i = 0
+            while i < 8 * LANES:
+                prefetch_far(line + 8 * g.b_step + i)
+                i += 64 // <int>sizeof(real)
+            x = broadcast(part.a[p * g.a_step])
+            for i in range(8):
+                acc[i] = acc[i] + x * vload(line + i * LANES)
+            line = line + g.b_step
+        for i in range(8):
+            if part.accumulate:
+                acc[i] = acc[i] + vload(c + j + i * LANES)
+            if part.epilogue == EPI_RELU:
+                acc[i] = vrelu(acc[i])
+            elif part.epilogue == EPI_GATE:
+                acc[i] = vgate(acc[i], vload(gate + j + i * LANES))
+            vstore(c + j + i * LANES, acc[i])
+        j += 8 * LANES
+    return j
+
+
 cdef void product_part(
     const Product* g, bint packed_a, Panel* part, const real* b, Py_ssize_t first,
     Py_ssize_t rows
@@ -405,6 +446,8 @@ cdef void product_part(
         packed_packing if packed_a else (across_packing if g.a_row == 1 else along_packing))
     cdef Py_ssize_t j = 0, depth = part.depth, left
     cdef int columns, width
+    if g.rows == 1 and g.b_column == 1:
+        j = row_part(g, part, b, gate)
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
         width = LANES if columns <= LANES else 2 * LANES
