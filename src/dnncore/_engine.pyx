@@ -38,6 +38,7 @@ from libc.string cimport memcpy, memset
 from dnncore._kernels cimport (
     kernel_table,
     matmul,
+    may_use_blas,
     mix64,
     needs_input,
     shuffle_indices,
@@ -103,8 +104,9 @@ MAX_THREADS = 64 if TEAM else 1
 
 cdef object np_ndarray = np.ndarray
 cdef object np_empty = np.empty
-cdef Py_ssize_t FEW_ROWS = 16
-cdef Py_ssize_t FEW_WORK = 100000    # multiply-adds: some microseconds
+cdef Py_ssize_t FEW_ROWS = 64
+cdef Py_ssize_t FEW_WORK = 1000000   # multiply-adds: some tens of microseconds
+cdef Py_ssize_t FEW_WORK_OF_BLAS = 100000  # which has no threads for so little
 
 
 include "_engine_space.pxi"
@@ -531,6 +533,7 @@ cdef class Program:
         fit = (
             1 <= rows <= FEW_ROWS and given.shape[1] == net.widths[0]
             and rows * net.work_per_row <= FEW_WORK
+            and not (may_use_blas(net.table) and rows * net.work_per_row > FEW_WORK_OF_BLAS)
             and given.itemsize == size and <size_t>given.buf % size == 0
             and given.format[0] == (c'f' if size == sizeof(float) else c'd')
             and given.format[1] == 0
@@ -589,7 +592,9 @@ cdef class Program:
         cdef uint64_t mode
         if t.batch.x == NULL:
             self._check_sparse()
-        t.chunk = min(t.rows, max(INFERENCE_ROWS, t.rows // MAX_TILES + 1))
+        t.chunk = max(INFERENCE_ROWS, t.rows // MAX_TILES + 1)
+        if t.rows < 2 * t.chunk:  # two halves, unless they would be too low
+            t.chunk = min(t.rows, max(<Py_ssize_t>24, round_up((t.rows + 1) // 2, 4)))
         tiles = (t.rows + t.chunk - 1) // t.chunk
         threads = <int>min(threads, tiles)
         cdef Workspace space = Workspace(
@@ -602,6 +607,11 @@ cdef class Program:
         return space
 
     # ------------------------------------------------------------------ what others may ask
+
+    @property
+    def may_use_blas(self):
+        """Whether any product, however large, would be left to BLAS."""
+        return bool(may_use_blas(self.net.table))
 
     @property
     def work_per_row(self):

@@ -13,6 +13,7 @@ ctypedef fused real:
 
 cdef const KernelTable* kernel_table(Py_ssize_t itemsize) noexcept nogil
 cdef Py_ssize_t scratch_elements(Py_ssize_t itemsize) noexcept nogil
+cdef bint may_use_blas(const KernelTable* table) noexcept nogil
 cdef bint uses_blas(const KernelTable* table, const Product* p) noexcept nogil
 cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil
 cdef bint needs_input(int activation) noexcept nogil

@@ -233,6 +233,11 @@ cdef Py_ssize_t BLAS_MIN_SIDE = 16
 cdef int _forced_path = 0  # tests and benchmarks: 1 own, 2 BLAS
 
 
+cdef bint may_use_blas(const KernelTable* table) noexcept nogil:
+    """Whether BLAS takes any product at all."""
+    return _forced_path != 1 and (_forced_path == 2 or table.blas_min_work < 1e300)
+
+
 cdef bint uses_blas(const KernelTable* table, const Product* p) noexcept nogil:
     if _forced_path == 1 or not blas_can(p):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def _collect(
         inputs = check_matrix(X, "X", network.n_in)
         n = len(inputs)
     result = np.empty(0)
-    with single_threaded_blas():
+    with single_threaded_blas() if network._program.may_use_blas else nullcontext():
         for rows in chunks(network, n):
             if sparse is None:
                 chunk = as_contiguous(inputs[rows], network.dtype, "X", rows.start)
