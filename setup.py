@@ -154,11 +154,13 @@ class Build(build_ext):
         command = getattr(self.compiler, "compiler", None)
         if not command:
             return self.compiler.compiler_type
+        caches = len(command) > 1 and Path(command[0]).stem in ("ccache", "sccache")
+        name = command[caches]
         try:
-            said = subprocess.run([command[0], "--version"], capture_output=True, text=True)
+            said = subprocess.run([name, "--version"], capture_output=True, text=True)
         except OSError:
-            return command[0]
-        return (said.stdout.splitlines() or [command[0]])[0]
+            return name
+        return (said.stdout.splitlines() or [name])[0]
 
     def build_extensions(self) -> None:
         flags = self.choose_flags()

@@ -1,7 +1,8 @@
 """Prints the README's tables from a result of ``versus.py``.
 
-``python bench/readme.py results/FILE.json``: a table of the workloads, one of their variants in
-float64 and with SGD and of a prediction, and what a first call costs.
+``python bench/readme.py results/FILE.json [PROFILE.json]``: a table of the workloads, one of their
+variants in float64 and with SGD and of a prediction, and what a first call costs. With a result of
+``profile.py`` also what each step is made of, for ``README.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from typing import Any
 
 from common import micro, table
 from plot import STYLE
-from report import OURS, summarise
+from report import OURS, peak, summarise
 
 VARIANTS = ("-f64", "-sgd", "predict-1")
+
+WANTED = {
+    "tiny": 6, "digits": 3, "tabular": 2.5, "mnist-s": 3, "mnist-m": 1.8, "mnist-l": 1.4, "gelu": 1.5,
+    "deep": 3, "wide": 1.25,
+}  # fmt: skip
+"""Ratios to the fastest peer that dnncore set out to reach."""
 
 
 def layers(sizes: list[int]) -> str:
@@ -82,10 +89,59 @@ def render(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def at_peak(document: dict[str, Any], row: dict[str, Any]) -> float:
+    """Return the ratio that the row would have if a step were its products at the ceiling."""
+    summary, work = row["summary"], row["workload"]
+    ceiling = peak(document, work["dtype"], summary["best_own"]["threads"])
+    assert ceiling is not None
+    return float(summary["best_peer"]["us_per_step"] * ceiling * 1e3 / row["flops_per_step"])
+
+
+def made_of(profile: dict[str, Any]) -> list[str]:
+    """Write how near to the ceiling a step's products come, and the shares of its parts."""
+    rows = profile["rows"]
+    products = [row for row in rows if row["gflops"] is not None]
+    seconds = sum(row["us"] for row in products)
+    rate = sum(row["us"] * row["gflops"] for row in products) / seconds
+    shares = [
+        sum(row["share"] for row in products),
+        sum(row["share"] for row in rows if row["part"] in ("activation", "slope")
+            or row["name"] == "loss"),
+        sum(row["share"] for row in rows if row["part"] == "update"),
+        sum(row["share"] for row in rows if row["name"] == "gather"),
+        sum(row["share"] for row in rows if row["name"] in ("wait", "next")),
+    ]  # fmt: skip
+    return [f"{100 * share:.0f} %" for share in (rate / profile["ceiling"], *shares)]
+
+
+def render_steps(document: dict[str, Any], profiles: dict[str, Any]) -> str:
+    summarise(document)
+    header = ["", "wanted", "ratio", "at peak", "products of ceiling", "products"]
+    header += ["activations, loss", "update", "gather", "waiting"]
+    by_name = {row["workload"]["name"]: row["profile"] for row in profiles["rows"]}
+    return table(
+        header,
+        [
+            [
+                name,
+                f"{WANTED[name]:g}",
+                f"{row['summary']['ratio']:.2f}",
+                f"{at_peak(document, row):.1f}",
+                *made_of(by_name[name]),
+            ]
+            for row in document["rows"]
+            if (name := row["workload"]["name"]) in WANTED and name in by_name
+        ],
+    )
+
+
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python bench/readme.py RESULTS.json")
-    print(render(json.loads(Path(sys.argv[1]).read_text())))
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python bench/readme.py RESULTS.json [PROFILE.json]")
+    documents = [json.loads(Path(path).read_text()) for path in sys.argv[1:]]
+    print(render(documents[0]))
+    if len(documents) == 2:
+        print("\n" + render_steps(*documents))
 
 
 if __name__ == "__main__":
