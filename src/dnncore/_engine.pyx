@@ -104,8 +104,8 @@ MAX_THREADS = 64 if TEAM else 1
 
 cdef object np_ndarray = np.ndarray
 cdef object np_empty = np.empty
-cdef Py_ssize_t FEW_ROWS = 64
-cdef Py_ssize_t FEW_WORK = 1000000   # multiply-adds: some tens of microseconds
+cdef Py_ssize_t FEW_ROWS = 256
+cdef Py_ssize_t FEW_WORK = 2500000   # multiply-adds: some tens of microseconds
 cdef Py_ssize_t FEW_WORK_OF_BLAS = 100000  # which has no threads for so little
 
 
@@ -544,7 +544,9 @@ cdef class Program:
             return None
         try:
             if self.few_space is None:
-                self.few_space = Workspace(self, FEW_ROWS, 1, False, 0)
+                self.few_space = Workspace(
+                    self, min(FEW_ROWS, FEW_WORK // max(<Py_ssize_t>1, net.work_per_row)), 1,
+                    False, 0)
             out = np_empty((rows, width), self.dtype)
             PyObject_GetBuffer(out, &result, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
         except BaseException:
