@@ -132,7 +132,15 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
 # share a group of panels before the next ones do.
 @pytest.mark.parametrize(
     "size",
-    [(47, 300, 80), (48, 255, 80), (50, 256, 65), (1, 300, 80), (264, 257, 3), (265, 300, 256), (541,) * 3],
+    [
+        (47, 300, 80),
+        (48, 255, 80),
+        (50, 256, 65),
+        (1, 300, 80),
+        (264, 257, 3),
+        (265, 300, 256),
+        (541,) * 3,
+    ],
 )
 def test_large_operands_that_are_packed(dtype, transpose_a, transpose_b, size):
     flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
