@@ -1,4 +1,5 @@
-/* The innermost loop of a matrix product, in C for the sake of a pragma that Cython cannot place.
+/* What happens to a block of a matrix product while it is in registers: it begins, takes the steps of
+ * the whole depth, and is finished. In C for the sake of pragmas that Cython cannot place.
  *
  * Unrolled by four, a step has fewer instructions beside its multiply-adds, and those count as soon
  * as somebody else runs on the same core. gcc unrolls nothing by itself here, and source that
