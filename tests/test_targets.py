@@ -271,3 +271,14 @@ def test_classes_to_stratify_by():
     assert targets(BINARY, 1).strata(None, np.array([[1.0], [0.5]])) is None
     assert targets(BINARY, 2).strata(None, np.eye(2)) is None
     assert targets("mse", 1).strata(None, np.eye(1)) is None
+
+
+def test_labels_are_copied():
+    # The kernels trust them: what the caller writes to y later must not reach them.
+    net = dnn.Network(2, [dnn.Dense(3)], loss="softmax_cross_entropy")
+    y = np.array([0, 1, 2, 1], np.int32)
+    labels, _ = net._targets.learn(y).encode(y)
+    assert not np.shares_memory(labels, y)
+    shifted = np.frombuffer(b"\0" + y.tobytes(), np.int32, 4, 1)
+    labels, _ = net._targets.learn(y).encode(shifted)
+    assert labels.flags.aligned and labels.tolist() == y.tolist()

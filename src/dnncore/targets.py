@@ -254,7 +254,8 @@ class Targets:
                 f"y contains labels outside the classes: {_shorten(unknown)}; the network knows "
                 f"{_shorten(classes)}."
             )
-        return np.ascontiguousarray(at, dtype=np.int32)
+        # A copy in any case: nobody may change labels while a kernel trusts them.
+        return np.array(at, np.int32, order="C")
 
     # ------------------------------------------------------------------ back to the caller
 
