@@ -135,6 +135,7 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
     [
         (47, 300, 80),
         (48, 255, 80),
+        (49, 256, 65),
         (50, 256, 65),
         (1, 300, 80),
         (264, 257, 3),

@@ -62,7 +62,7 @@ static inline DNN_ALWAYS_INLINE dnn_steps(const int rows, const int vectors, con
                                           dnn_vec (*acc)[2], ptrdiff_t depth, const dnn_real *a,
                                           ptrdiff_t a_row, ptrdiff_t a_step, const dnn_real *b,
                                           ptrdiff_t b_step, dnn_real *copy) {
-    if (3 * rows < 2 * DNN_MR || vectors < 2) { /* the rests of a product: not worth their code */
+    if (3 * rows < 2 * DNN_MR || vectors < 2) { /* the low rests of a product: not worth their code */
         for (ptrdiff_t p = 0; p < depth; p++)
             dnn_step(rows, vectors, packs, acc, a + p * a_step, a_row, b + p * b_step, b_step, copy);
         return;
