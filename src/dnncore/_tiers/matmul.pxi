@@ -402,33 +402,32 @@ cdef Py_ssize_t row_part(
     cdef const real* bias = <const real*>g.bias
     cdef const real* line
     cdef real* c = <real*>g.c
-    cdef vec acc[8]
+    cdef vec acc[4][2]  # as `finish` takes them: four pieces of a row, a panel wide
     cdef vec x
     cdef Py_ssize_t j = 0, p
     cdef int i
-    while j + 8 * LANES <= g.columns:
-        for i in range(8):
-            acc[i] = (broadcast(0) if bias == NULL or part.accumulate
-                      else vload(bias + j + i * LANES))
+    if part.epilogue != EPI_GATE:
+        gate = NULL
+    while j + 4 * PANEL <= g.columns:
+        for i in range(4):
+            acc[i][0] = acc[i][1] = broadcast(0)
+            if bias != NULL and not part.accumulate:
+                acc[i][0] = vload(bias + j + i * PANEL)
+                acc[i][1] = vload(bias + j + i * PANEL + LANES)
         line = b + j
         for p in range(part.depth):
             i = 0
-            while i < 8 * LANES:
+            while i < 4 * PANEL:
                 prefetch_far(line + 8 * g.b_step + i)
                 i += 64 // <int>sizeof(real)
             x = broadcast(part.a[p * g.a_step])
-            for i in range(8):
-                acc[i] = acc[i] + x * vload(line + i * LANES)
+            for i in range(4):
+                acc[i][0] = acc[i][0] + x * vload(line + i * PANEL)
+                acc[i][1] = acc[i][1] + x * vload(line + i * PANEL + LANES)
             line = line + g.b_step
-        for i in range(8):
-            if part.accumulate:
-                acc[i] = acc[i] + vload(c + j + i * LANES)
-            if part.epilogue == EPI_RELU:
-                acc[i] = vrelu(acc[i])
-            elif part.epilogue == EPI_GATE:
-                acc[i] = vgate(acc[i], vload(gate + j + i * LANES))
-            vstore(c + j + i * LANES, acc[i])
-        j += 8 * LANES
+        finish(True, 4, 2, acc, LANES, c + j, PANEL, part.accumulate,
+               part.epilogue == EPI_RELU, gate + j if gate != NULL else NULL, PANEL)
+        j += 4 * PANEL
     return j
 
 
