@@ -12,12 +12,15 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["blas_info", "single_threaded_blas"]
+if TYPE_CHECKING:
+    from dnncore._engine import Program
+
+__all__ = ["blas_info", "limits_for", "single_threaded_blas"]
 
 _lock = threading.Lock()
 _users = 0
@@ -49,6 +52,14 @@ def single_threaded_blas() -> Iterator[None]:
             if _users == 0:
                 while _limited:
                     _set_threads(*_limited.pop())
+
+
+def limits_for(program: Program) -> AbstractContextManager[None]:
+    """The same while nothing but this program runs: no limit if it never asks BLAS.
+
+    Setting and restoring one takes longer than a small network's step.
+    """
+    return single_threaded_blas() if program.may_use_blas else nullcontext()
 
 
 def _limit() -> None:

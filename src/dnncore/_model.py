@@ -164,7 +164,7 @@ class Model:
         """
         inputs = as_matrix(X, "X", dtype=self.dtype, columns=self.n_in)
         self._check_batch(len(inputs))
-        with exclusive(self):
+        with exclusive(self, engine_only=True):
             threads = threads_for(None, 1.0 * len(inputs) * self._program.work_per_row)
             out = self._program.forward(inputs, self._forward_step, threads)
             self._forward_step += 1
@@ -198,7 +198,7 @@ class Model:
             raise ValueError(
                 f"d_out must have the {rows} rows of the last forward; got {len(gradient)}."
             )
-        with exclusive(self):
+        with exclusive(self, engine_only=True):
             threads = threads_for(None, 2.0 * rows * self._program.work_per_row)
             return self._program.backward(gradient, self.grads, self._forward_step - 1, threads)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dnncore._blas_threads import single_threaded_blas
+from dnncore._blas_threads import limits_for, single_threaded_blas
 from dnncore._divergence import LastFinite, diverged
 from dnncore._engine import Data
 from dnncore._kernels import all_finite
@@ -22,8 +22,10 @@ __all__ = ["exclusive", "step", "train_step"]
 
 
 @contextmanager
-def exclusive(network: Model) -> Iterator[None]:
+def exclusive(network: Model, *, engine_only: bool = False) -> Iterator[None]:
     """Let one thread at a time train a network, with BLAS held at one thread.
+
+    Unless it is `engine_only`, others may ask BLAS as well: L-BFGS, metrics, a callback.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def exclusive(network: Model) -> Iterator[None]:
             "This network is being trained by another thread; wait for it, or train a net.copy()."
         )
     try:
-        with single_threaded_blas():
+        with limits_for(network._program) if engine_only else single_threaded_blas():
             yield
     finally:
         network._lock.release()
@@ -45,7 +47,7 @@ def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
     """One step on validated data; see ``Network.train_step``."""
     threads = threads_for(None, 3.0 * data.rows * network._program.work_per_row)
     position = network._position
-    with exclusive(network):
+    with exclusive(network, engine_only=True):
         state, last = _prepare(network, optimizer)
         position.rewind()
         network._run(
@@ -62,7 +64,7 @@ def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
 def step(network: Network, optimizer: Optimizer) -> None:
     """One update from the network's gradients; see ``Network.step``."""
     position = network._position
-    with exclusive(network):
+    with exclusive(network, engine_only=True):
         state, last = _prepare(network, optimizer)
         if not all_finite(network.grads):
             diverged(network, last, optimizer, None, position.step)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnncore import _kernels
-from dnncore._blas_threads import single_threaded_blas
+from dnncore._blas_threads import limits_for
 from dnncore._data import take_rows
 from dnncore._engine import Data
 from dnncore._sparse import as_csr, csr_data, is_sparse
@@ -82,7 +81,7 @@ def _collect(
         inputs = check_matrix(X, "X", network.n_in)
         n = len(inputs)
     result = np.empty(0)
-    with single_threaded_blas() if network._program.may_use_blas else nullcontext():
+    with limits_for(network._program):
         for rows in chunks(network, n):
             if sparse is None:
                 chunk = as_contiguous(inputs[rows], network.dtype, "X", rows.start)
