@@ -11,7 +11,7 @@
 #
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
 # results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
-# A product with one column is left to `dots` (matmul_narrow.pxi), whose order is its own.
+# One row, and one column, whose order of sums is its own: matmul_narrow.pxi.
 
 cdef struct Panel:
     # What the blocks of a panel share; a, c and gate begin at the first row.
@@ -389,46 +389,6 @@ cdef void product(const Product* g) noexcept nogil:
         start += part.depth
         a += part.depth * g.a_step
         b += part.depth * g.b_step
-
-
-cdef Py_ssize_t row_part(
-    const Product* g, const Panel* part, const real* b, const real* gate
-) noexcept nogil:
-    """The one row of C, eight vectors at a time; returns the columns that are done.
-
-    Two vectors at a time would wait for their sums, and take a line from each row of B where
-    this takes some in a row.
-    """
-    cdef const real* bias = <const real*>g.bias
-    cdef const real* line
-    cdef real* c = <real*>g.c
-    cdef vec acc[4][2]  # as `finish` takes them: four pieces of a row, a panel wide
-    cdef vec x
-    cdef Py_ssize_t j = 0, p
-    cdef int i
-    if part.epilogue != EPI_GATE:
-        gate = NULL
-    while j + 4 * PANEL <= g.columns:
-        for i in range(4):
-            acc[i][0] = acc[i][1] = broadcast(0)
-            if bias != NULL and not part.accumulate:
-                acc[i][0] = vload(bias + j + i * PANEL)
-                acc[i][1] = vload(bias + j + i * PANEL + LANES)
-        line = b + j
-        for p in range(part.depth):
-            i = 0
-            while i < 4 * PANEL:
-                prefetch_far(line + 8 * g.b_step + i)
-                i += 64 // <int>sizeof(real)
-            x = broadcast(part.a[p * g.a_step])
-            for i in range(4):
-                acc[i][0] = acc[i][0] + x * vload(line + i * PANEL)
-                acc[i][1] = acc[i][1] + x * vload(line + i * PANEL + LANES)
-            line = line + g.b_step
-        finish(True, 4, 2, acc, LANES, c + j, PANEL, part.accumulate,
-               part.epilogue == EPI_RELU, gate + j if gate != NULL else NULL, PANEL)
-        j += 4 * PANEL
-    return j
 
 
 cdef void product_part(

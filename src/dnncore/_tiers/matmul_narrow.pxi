@@ -1,8 +1,10 @@
-# Matrix times vector: a product with a single column, as of a network with one output.
+# Products with a single column or a single row, as a network with one output has them.
 #
-# Vectors run along depth, one accumulator per row, for as many rows as a vector has elements; in
-# the end the accumulators are added up across, all of them at once. An element is the sum of
-# LANES partial sums, of every LANES-th product each: its order depends on depth alone.
+# One column, `dots`: vectors run along depth, one accumulator per row, for as many rows as a vector
+# has elements; in the end the accumulators are added up across, all of them at once. An element is
+# the sum of LANES partial sums, of every LANES-th product each: its order depends on depth alone.
+#
+# One row, `row_part`: eight vectors of columns at a time, in the order of every other product.
 
 cdef inline bint takes_dots(const Product* g) noexcept nogil:
     # a_row is 1 in a transpose, and a transpose of a single row must not be told from others.
@@ -68,3 +70,43 @@ cdef void dots(const Product* g) noexcept nogil:
             x = vgate(x, vload_part(<const real*>g.gate + first, n))
         vstore_part(c + first, x, n)
         first += n
+
+
+cdef Py_ssize_t row_part(
+    const Product* g, const Panel* part, const real* b, const real* gate
+) noexcept nogil:
+    """The one row of C, eight vectors at a time; returns the columns that are done.
+
+    Two vectors at a time would wait for their sums, and take a line from each row of B where
+    this takes some in a row.
+    """
+    cdef const real* bias = <const real*>g.bias
+    cdef const real* line
+    cdef real* c = <real*>g.c
+    cdef vec acc[4][2]  # as `finish` takes them: four pieces of a row, a panel wide
+    cdef vec x
+    cdef Py_ssize_t j = 0, p
+    cdef int i
+    if part.epilogue != EPI_GATE:
+        gate = NULL
+    while j + 4 * PANEL <= g.columns:
+        for i in range(4):
+            acc[i][0] = acc[i][1] = broadcast(0)
+            if bias != NULL and not part.accumulate:
+                acc[i][0] = vload(bias + j + i * PANEL)
+                acc[i][1] = vload(bias + j + i * PANEL + LANES)
+        line = b + j
+        for p in range(part.depth):
+            i = 0
+            while i < 4 * PANEL:
+                prefetch_far(line + 8 * g.b_step + i)
+                i += 64 // <int>sizeof(real)
+            x = broadcast(part.a[p * g.a_step])
+            for i in range(4):
+                acc[i][0] = acc[i][0] + x * vload(line + i * PANEL)
+                acc[i][1] = acc[i][1] + x * vload(line + i * PANEL + LANES)
+            line = line + g.b_step
+        finish(True, 4, 2, acc, LANES, c + j, PANEL, part.accumulate,
+               part.epilogue == EPI_RELU, gate + j if gate != NULL else NULL, PANEL)
+        j += 4 * PANEL
+    return j
