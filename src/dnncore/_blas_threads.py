@@ -55,7 +55,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def limits_for(program: Program) -> AbstractContextManager[None]:
-    """The same while nothing but this program runs: no limit if it never asks BLAS.
+    """Do the same while nothing but this program runs: nothing, if it never asks BLAS.
 
     Setting and restoring one takes longer than a small network's step.
     """
