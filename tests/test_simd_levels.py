@@ -1,6 +1,7 @@
 """Every SIMD level that this build and processor offer computes the same, within rounding."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -171,6 +172,45 @@ def test_compilers_without_vector_extensions_get_plain_loops(tmp_path):
     subprocess.run([*compiler, *flags], check=True, timeout=60)
     done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "1 0 3.5 -0.905"
+
+
+BLOCK = """
+#include "steps.h"
+void block(ptrdiff_t depth, const dnn_real *a, const dnn_real *b, dnn_real *c, ptrdiff_t c_row,
+           int accumulate, int relu, const dnn_real *gate, dnn_real *copy) {
+    dnn_vec acc[DNN_MR][2];
+    dnn_vec start[2] = {DNN_BROADCAST(0), DNN_BROADCAST(0)};
+    dnn_begin(DNN_MR, 2, acc, start);
+    dnn_steps(DNN_MR, 2, PACKS, acc, depth, a, 1, DNN_MR, b, 2 * DNN_LANES, copy);
+    dnn_finish(1, DNN_MR, 2, acc, DNN_LANES, c, c_row, accumulate, relu, gate, c_row);
+}
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or "gcc" not in sysconfig.get_config_var("CC"),
+    reason="reads the x86 machine code of gcc",
+)
+@pytest.mark.parametrize("packs", [0, 1])
+@pytest.mark.parametrize("dtype", ["-DDNN_FLOAT32", "-DDNN_FLOAT64"])
+@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4"])
+def test_accumulators_stay_in_registers(tmp_path, level, dtype, packs):
+    # A compiler that puts them on the stack makes every product a quarter slower, and nothing else
+    # would tell.
+    (tmp_path / "block.c").write_text(BLOCK)
+    flags = ["-O3", f"-march={level}", dtype, f"-DPACKS={packs}", "-S", "-o", "-"]
+    if level == "x86-64-v4":
+        flags.append("-mprefer-vector-width=512")
+    headers = TESTS.parent / "src" / "dnncore" / "_tiers"
+    compiler = sysconfig.get_config_var("CC").split()
+    done = subprocess.run(
+        [*compiler, *flags, f"-I{headers}", str(tmp_path / "block.c")],
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    code = done.stdout
+    assert code.count("vfmadd") >= 24
+    on_stack = re.findall(r".*(?:\(%r[sb]p\).*[xyz]mm|[xyz]mm.*\(%r[sb]p\)).*", code)
+    assert len(on_stack) <= 4, "\n".join(on_stack)
 
 
 def test_single_precision_loops_do_not_compute_in_double():
