@@ -25,7 +25,7 @@ MOMENTUM = 0.9
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Constants of Adam, the same for every contender."""
 
-_TURN_FLOPS = 2e10
+_TURN_FLOPS = 1e10
 _MAX_EPOCHS_PER_TURN = 60
 
 

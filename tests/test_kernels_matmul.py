@@ -128,8 +128,8 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSES)
-# B is packed for 48 rows and more, A for 256 columns and more, 528 rows at a time, of which 264
-# share a group of panels before the next ones do.
+# B is packed for 48 rows and more, or 12 to 24 if it has over 512 KB; A for 256 columns and more,
+# 264 rows at a time.
 @pytest.mark.parametrize(
     "size",
     [
@@ -141,6 +141,8 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
         (264, 257, 3),
         (265, 300, 256),
         (541,) * 3,
+        (12, 260, 520),
+        (25, 260, 520),
     ],
 )
 def test_large_operands_that_are_packed(dtype, transpose_a, transpose_b, size):

@@ -423,7 +423,8 @@ cdef void product_part(
         elif columns != width:
             pack_rows(depth, columns, b + j, g.b_step, packed)
         elif width == PANEL and (
-            rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS
+            (rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS)
+            or (rows >= PACK_FAR_B_MIN_ROWS and g.depth * g.b_step * sizeof(real) > FAR_B_BYTES)
         ):
             part.b, part.b_step, part.copy = b + j, g.b_step, packed
             first_block(part, a, part.c, part.gate)

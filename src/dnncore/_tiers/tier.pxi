@@ -106,6 +106,8 @@ cdef extern from "mathfuncs.h" nogil:
          * block of A by many columns. */
         DNN_PACK_B_MIN_ROWS = 48,
         DNN_PACK_B_MIN_ELEMENTS = 4096,
+        DNN_PACK_FAR_B_MIN_ROWS = 2 * DNN_TILE_ROWS, /* packing fetches what is far ahead of time */
+        DNN_FAR_B_BYTES = 512 * 1024,
         DNN_PACK_A_MIN_COLUMNS = 256
     };
     """
@@ -123,6 +125,8 @@ cdef extern from "mathfuncs.h" nogil:
         LOG2_LANES "DNN_LOG2_LANES"
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
+        PACK_FAR_B_MIN_ROWS "DNN_PACK_FAR_B_MIN_ROWS"
+        FAR_B_BYTES "DNN_FAR_B_BYTES"
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
