@@ -178,7 +178,7 @@ def _multiple(value: float) -> str:
 
 
 def _time(micro: float) -> str:
-    if micro < 1_000:
+    if micro < 999.5:
         return f"{micro:.3g} µs"
     return f"{micro / 1_000:.3g} ms"
 
