@@ -207,6 +207,40 @@ def test_inference_of_any_number_of_rows(rows, threads):
     np.testing.assert_allclose(out, expected, rtol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 16, 24, 25, 48, 64, 65])
+def test_inference_of_few_rows_shares_columns(rows, dtype):
+    # The first layer's last part is a single column. The largest has 1024 x 512 weights: columns are
+    # cut for up to 64 rows.
+    layers = [
+        dnn.Dense(257, "relu"),
+        dnn.BatchNorm(),
+        dnn.Dense(1024, "gelu"),
+        dnn.Dense(512, use_bias=False),
+        dnn.Residual([dnn.Dense(512, "tanh")]),
+        dnn.Dense(300, "softmax"),
+        dnn.Dense(5, "sigmoid"),
+    ]
+    net = dnn.Network(300, layers, loss="mse", dtype=dtype, seed=1)
+    X = np.random.default_rng(0).standard_normal((300, 300)).astype(dtype)
+    identity = _kernels.ACTIVATIONS["identity"]
+    expected = np.empty((300, 5), dtype)
+    _kernels._force_matmul_path("own")  # BLAS has an order of its own
+    try:
+        net._program.infer(X, identity, expected, 2)  # so many rows are cut themselves
+        for threads in (1, 2, 3):
+            out = np.full((rows, 5), np.nan, dtype)
+            net._program.infer(X[:rows], identity, out, threads)
+            np.testing.assert_array_equal(out, expected[:rows])
+        data = Data(X[:rows], None, out + 1, None)
+        loss, weight = net._program.evaluate(data, 2)
+        assert (loss, weight) == net._program.evaluate(data, 1)
+    finally:
+        _kernels._force_matmul_path(None)
+    assert weight == rows
+    np.testing.assert_allclose(loss, rows, rtol=1e-4)
+
+
 def test_number_of_threads(monkeypatch):
     monkeypatch.setenv("DNNCORE_NUM_THREADS", "3")
     assert available_cpus() == 3

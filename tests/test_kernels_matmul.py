@@ -129,7 +129,7 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSES)
 # B is packed for 48 rows and more, or 12 to 24 if it has over 512 KB; A for 256 columns and more,
-# 264 rows at a time.
+# 264 rows at a time. Up to 3 rows take eight vectors of columns at a time.
 @pytest.mark.parametrize(
     "size",
     [
@@ -138,6 +138,9 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
         (49, 256, 65),
         (50, 256, 65),
         (1, 300, 80),
+        (2, 300, 520),
+        (3, 300, 80),
+        (4, 300, 80),
         (264, 257, 3),
         (265, 300, 256),
         (541,) * 3,
@@ -176,6 +179,7 @@ def test_sizes_of_zero(path, dtype):
 
     bias = np.array([1, -2, 3], dtype)
     assert kernels.matmul(zeros(0, 4), zeros(4, 3), bias=bias).shape == (0, 3)
+    assert kernels.matmul(zeros(0, 4), zeros(4, 300)).shape == (0, 300)
     assert kernels.matmul(zeros(2, 4), zeros(4, 0)).shape == (2, 0)
     # A sum of nothing is 0, and the rest still happens.
     np.testing.assert_array_equal(kernels.matmul(zeros(2, 0), zeros(0, 3)), np.zeros((2, 3)))

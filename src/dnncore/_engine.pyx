@@ -17,8 +17,8 @@ memory: whoever computes a tile, in whatever order, the result has the same bits
 
 Nothing is allocated and no Python object is touched while steps run. Callers validate.
 ``_engine_tiles.pxi`` and ``_engine_layers.pxi`` hold the work, ``_engine_compile.pxi`` cuts it,
-``_engine_phases.pxi`` puts it in order, ``_team.h`` brings the threads, ``_engine_space.pxi`` the
-memory, ``_engine_data.pxi`` the examples.
+``_engine_phases.pxi`` puts it in order, that of predictions ``_engine_predict.pxi``; ``_team.h``
+brings the threads, ``_engine_space.pxi`` the memory, ``_engine_data.pxi`` the examples.
 """
 
 import numpy as np
@@ -48,6 +48,7 @@ from dnncore._kernels cimport (
 from dnncore._table cimport (
     ACT_IDENTITY,
     ACT_RELU,
+    ACT_SOFTMAX,
     EPI_CLAIM,
     EPI_GATE,
     EPI_NONE,
@@ -98,6 +99,7 @@ include "_engine_tiles.pxi"
 include "_engine_compile.pxi"
 include "_engine_layers.pxi"
 include "_engine_phases.pxi"
+include "_engine_predict.pxi"
 include "_engine_update.pxi"
 
 MAX_THREADS = 64 if TEAM else 1
@@ -590,21 +592,21 @@ cdef class Program:
         return address(array)
 
     cdef Workspace _infer(self, Inference* t, int threads):
-        cdef Py_ssize_t tiles
+        cdef Py_ssize_t chunks
         cdef uint64_t mode
         if t.batch.x == NULL:
             self._check_sparse()
-        t.chunk = max(INFERENCE_ROWS, t.rows // MAX_TILES + 1)
-        if t.rows < 2 * t.chunk:  # two halves, unless they would be too low
-            t.chunk = min(t.rows, max(<Py_ssize_t>24, round_up((t.rows + 1) // 2, 4)))
-        tiles = (t.rows + t.chunk - 1) // t.chunk
-        threads = <int>min(threads, tiles)
+        cut_inference(&self.net, t)
+        chunks = (t.rows + t.chunk - 1) // t.chunk
+        if not t.by_columns:
+            threads = <int>min(threads, chunks)
         cdef Workspace space = Workspace(
-            self, t.chunk * threads, threads, False, tiles if t.wants_loss else 0)
+            self, t.chunk if t.by_columns else t.chunk * threads, threads, False,
+            chunks if t.wants_loss else 0)
         t.net, t.space = &self.net, &space.space
         with nogil:
             mode = flush_denormals()
-            run_phases(threads, <uint64_t>tiles, inference_tile, no_next, t, NULL)
+            run_phases(threads, inference_tiles(t), inference_tile, inference_next, t, NULL)
             restore_denormals(mode)
         return space
 

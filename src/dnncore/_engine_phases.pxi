@@ -305,39 +305,3 @@ cdef uint64_t backward_next(void* job) noexcept nogil:
         return <uint64_t>pass_tiles(t)
     t.in_weights = True
     return <uint64_t>t.net.n_weight_tiles
-
-
-cdef uint64_t no_next(void* job) noexcept nogil:
-    return 0
-
-
-cdef struct Inference:
-    # Chunks of rows through all layers; each worker has slots for one chunk. The result is the
-    # chunk's loss, the outputs after the link, or both.
-    const Net* net
-    const Space* space
-    Batch batch                  # x, and for a loss the targets and weights
-    Py_ssize_t rows, chunk
-    bint wants_loss
-    int link
-    char* out
-
-
-cdef void inference_tile(void* job, int worker, uint64_t tile) noexcept nogil:
-    cdef Inference* t = <Inference*>job
-    cdef Py_ssize_t size = t.net.table.itemsize
-    cdef Py_ssize_t first = <Py_ssize_t>tile * t.chunk, slot = worker * t.chunk
-    cdef Py_ssize_t rows = min(t.chunk, t.rows - first)
-    cdef Py_ssize_t width = t.net.widths[t.net.n_slots - 1]
-    if t.batch.x == NULL:
-        forward_rows(t.net, t.space, NULL, &t.batch.sparse, first, slot, rows, 0, False, 0,
-                     t.net.n_operations, worker)
-    else:
-        forward_rows(t.net, t.space, t.batch.x + first * t.net.widths[0] * size, NULL, 0, slot,
-                     rows, 0, False, 0, t.net.n_operations, worker)
-    if t.wants_loss:
-        t.space.tile_loss[tile] = loss_rows(t.net, t.space, &t.batch, first, slot, rows)
-    if t.out != NULL:
-        t.net.table.activation_forward(
-            t.link, rows, width, t.space.slots[t.net.n_slots - 1].value + slot * width * size,
-            t.out + first * width * size)

@@ -127,7 +127,6 @@ cdef struct Batch:
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
 cdef Py_ssize_t WEIGHT_TILES = 32             # of a network, for threads to share
-cdef Py_ssize_t INFERENCE_ROWS = 128
 cdef Py_ssize_t FETCHED = 1024                # bytes of rows to come, asked for while one is copied
 
 

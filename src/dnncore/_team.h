@@ -47,6 +47,11 @@ typedef uint64_t (*dnn_next)(void *job);
 #define DNN_SPINS 400
 #define DNN_YIELDS 200
 #endif
+/* Looks (some 60 microseconds) for another run before a worker is parked: in a loop over predictions
+ * or single steps, waking it would take longer than the run. */
+#ifndef DNN_PARKING
+#define DNN_PARKING 1200
+#endif
 #define DNN_TAKEN 200e-6 /* seconds: an offer that nobody takes is over in one microsecond */
 enum { DNN_CROWDED_WAITS = 200 };
 
@@ -161,13 +166,17 @@ static void *dnn_worker_main(void *argument) {
     dnn_worker *self = (dnn_worker *)argument;
     for (;;) {
         dnn_run *run;
-        int index;
+        int index, i;
         uint64_t mode;
+        for (i = 0; i < DNN_PARKING; i++) {
+            if (__atomic_load_n(&self->run, __ATOMIC_RELAXED) != NULL) break;
+            dnn_pause();
+        }
         pthread_mutex_lock(&self->lock);
         while (self->run == NULL) pthread_cond_wait(&self->called, &self->lock);
         run = self->run;
         index = self->index;
-        self->run = NULL;
+        __atomic_store_n(&self->run, NULL, __ATOMIC_RELAXED);
         pthread_mutex_unlock(&self->lock);
         mode = dnn_float_mode();
         dnn_set_float_mode(run->mode);
@@ -230,7 +239,7 @@ static void dnn_call_workers(dnn_run *run, int wanted) {
     run->phases.helpers = found;
     for (i = 0; i < found; i++) {
         pthread_mutex_lock(&called[i]->lock);
-        called[i]->run = run;
+        __atomic_store_n(&called[i]->run, run, __ATOMIC_RELAXED);
         called[i]->index = i + 1;
         pthread_cond_signal(&called[i]->called);
         pthread_mutex_unlock(&called[i]->lock);

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dnncore._kernels import all_finite
+
 __all__ = [
     "INT_MAX",
     "as_array",
@@ -36,6 +38,8 @@ __all__ = [
 
 INT_MAX = 2**31 - 1
 """Largest dimension that BLAS, with its 32-bit integers, can take."""
+
+_REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 T = TypeVar("T")
 
@@ -118,10 +122,13 @@ def check_finite(array: NDArray[Any], name: str, first_row: int = 0) -> None:
     ValueError
         If any element is not finite.
     """
-    # A sum is finite if all elements are, unless it overflows; only then look closer.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(array.sum()):
+    if array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned:
+        if all_finite(array):
             return
+    else:  # a sum is finite if all elements are, unless it overflows; only then look closer
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(array.sum()):
+                return
     finite = np.isfinite(array)
     if finite.all():
         return

@@ -405,8 +405,8 @@ cdef void product_part(
         packed_packing if packed_a else (across_packing if g.a_row == 1 else along_packing))
     cdef Py_ssize_t j = 0, depth = part.depth, left
     cdef int columns, width
-    if g.rows == 1 and g.b_column == 1:
-        j = row_part(g, part, b, gate)
+    if 0 < g.rows <= FEW_ROWS and g.b_column == 1:
+        j = few_rows(g, part, b, gate)
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
         width = LANES if columns <= LANES else 2 * LANES

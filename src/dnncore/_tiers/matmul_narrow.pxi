@@ -1,10 +1,11 @@
-# Products with a single column or a single row, as a network with one output has them.
+# Products with a single column or with very few rows, as a network with one output or a prediction
+# of a row or two has them.
 #
 # One column, `dots`: vectors run along depth, one accumulator per row, for as many rows as a vector
 # has elements; in the end the accumulators are added up across, all of them at once. An element is
 # the sum of LANES partial sums, of every LANES-th product each: its order depends on depth alone.
 #
-# One row, `row_part`: eight vectors of columns at a time, in the order of every other product.
+# A few rows, `few_rows`: eight vectors of columns at a time, in the order of every other product.
 
 cdef inline bint takes_dots(const Product* g) noexcept nogil:
     # a_row is 1 in a transpose, and a transpose of a single row must not be told from others.
@@ -72,41 +73,54 @@ cdef void dots(const Product* g) noexcept nogil:
         first += n
 
 
-cdef Py_ssize_t row_part(
+cdef inline inlined strip(
+    const bint first, const Product* g, const Panel* part, const real* a, const real* b,
+    const real* bias, real* c, const real* gate
+) noexcept nogil:
+    """Eight vectors of a row of C. The first row to need these columns of B asks for them."""
+    cdef vec acc[4][2]  # as `finish` takes them: four pieces of a row, a panel wide
+    cdef vec x
+    cdef Py_ssize_t p
+    cdef int i
+    for i in range(4):
+        acc[i][0] = acc[i][1] = broadcast(0)
+        if bias != NULL and not part.accumulate:
+            acc[i][0] = vload(bias + i * PANEL)
+            acc[i][1] = vload(bias + i * PANEL + LANES)
+    for p in range(part.depth):
+        if first:
+            i = 0
+            while i < 4 * PANEL:
+                prefetch_far(b + 8 * g.b_step + i)
+                i += 64 // <int>sizeof(real)
+        x = broadcast(a[p * g.a_step])
+        for i in range(4):
+            acc[i][0] = acc[i][0] + x * vload(b + i * PANEL)
+            acc[i][1] = acc[i][1] + x * vload(b + i * PANEL + LANES)
+        b = b + g.b_step
+    finish(True, 4, 2, acc, LANES, c, PANEL, part.accumulate, part.epilogue == EPI_RELU, gate,
+           PANEL)
+
+
+cdef Py_ssize_t few_rows(
     const Product* g, const Panel* part, const real* b, const real* gate
 ) noexcept nogil:
-    """The one row of C, eight vectors at a time; returns the columns that are done.
+    """The rows of C, eight vectors at a time; returns the columns that are done.
 
     Two vectors at a time would wait for their sums, and take a line from each row of B where
     this takes some in a row.
     """
     cdef const real* bias = <const real*>g.bias
-    cdef const real* line
-    cdef real* c = <real*>g.c
-    cdef vec acc[4][2]  # as `finish` takes them: four pieces of a row, a panel wide
-    cdef vec x
-    cdef Py_ssize_t j = 0, p
-    cdef int i
+    cdef real* c
+    cdef Py_ssize_t j = 0, i
     if part.epilogue != EPI_GATE:
         gate = NULL
     while j + 4 * PANEL <= g.columns:
-        for i in range(4):
-            acc[i][0] = acc[i][1] = broadcast(0)
-            if bias != NULL and not part.accumulate:
-                acc[i][0] = vload(bias + j + i * PANEL)
-                acc[i][1] = vload(bias + j + i * PANEL + LANES)
-        line = b + j
-        for p in range(part.depth):
-            i = 0
-            while i < 4 * PANEL:
-                prefetch_far(line + 8 * g.b_step + i)
-                i += 64 // <int>sizeof(real)
-            x = broadcast(part.a[p * g.a_step])
-            for i in range(4):
-                acc[i][0] = acc[i][0] + x * vload(line + i * PANEL)
-                acc[i][1] = acc[i][1] + x * vload(line + i * PANEL + LANES)
-            line = line + g.b_step
-        finish(True, 4, 2, acc, LANES, c + j, PANEL, part.accumulate,
-               part.epilogue == EPI_RELU, gate + j if gate != NULL else NULL, PANEL)
+        c = <real*>g.c + j
+        strip(True, g, part, part.a, b + j, bias + j if bias != NULL else NULL, c,
+              gate + j if gate != NULL else NULL)
+        for i in range(1, g.rows):
+            strip(False, g, part, part.a + i * g.a_row, b + j, bias + j if bias != NULL else NULL,
+                  c + i * g.c_row, gate + i * g.gate_row + j if gate != NULL else NULL)
         j += 4 * PANEL
     return j

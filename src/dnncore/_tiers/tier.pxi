@@ -108,7 +108,8 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_PACK_B_MIN_ELEMENTS = 4096,
         DNN_PACK_FAR_B_MIN_ROWS = 2 * DNN_TILE_ROWS, /* packing fetches what is far ahead of time */
         DNN_FAR_B_BYTES = 512 * 1024,
-        DNN_PACK_A_MIN_COLUMNS = 256
+        DNN_PACK_A_MIN_COLUMNS = 256,
+        DNN_FEW_ROWS = 3
     };
     """
     ctypedef double real "dnn_real"
@@ -128,6 +129,7 @@ cdef extern from "mathfuncs.h" nogil:
         PACK_FAR_B_MIN_ROWS "DNN_PACK_FAR_B_MIN_ROWS"
         FAR_B_BYTES "DNN_FAR_B_BYTES"
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
+        FEW_ROWS "DNN_FEW_ROWS"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
