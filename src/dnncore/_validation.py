@@ -39,8 +39,6 @@ __all__ = [
 INT_MAX = 2**31 - 1
 """Largest dimension that BLAS, with its 32-bit integers, can take."""
 
-_REAL = (np.dtype(np.float32), np.dtype(np.float64))
-
 T = TypeVar("T")
 
 
@@ -112,6 +110,17 @@ def _as_real_array(value: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
+def _is_plain(array: NDArray[Any]) -> bool:
+    """Whether kernels take it as it is; a byte order that is spelled out they do not."""
+    return (
+        isinstance(array, np.ndarray)
+        and array.dtype.char in "fd"
+        and array.dtype.byteorder == "="
+        and array.flags.c_contiguous
+        and array.flags.aligned
+    )
+
+
 def check_finite(array: NDArray[Any], name: str, first_row: int = 0) -> None:
     """Refuse NaN and infinity, naming the first place where one stands.
 
@@ -122,7 +131,7 @@ def check_finite(array: NDArray[Any], name: str, first_row: int = 0) -> None:
     ValueError
         If any element is not finite.
     """
-    if array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned:
+    if _is_plain(array):
         if all_finite(array):
             return
     else:  # a sum is finite if all elements are, unless it overflows; only then look closer
