@@ -210,8 +210,8 @@ def test_inference_of_any_number_of_rows(rows, threads):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 16, 24, 25, 48, 64, 65])
 def test_inference_of_few_rows_shares_columns(rows, dtype):
-    # The first layer's last part is a single column. The largest has 1024 x 512 weights: columns are
-    # cut for up to 64 rows.
+    # The first layer's last part is a single column. The largest layer has 1024 x 512 weights:
+    # columns are cut for up to 64 rows.
     layers = [
         dnn.Dense(257, "relu"),
         dnn.BatchNorm(),
