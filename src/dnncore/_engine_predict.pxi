@@ -1,9 +1,9 @@
 # Predictions: forward only, in slots that hold no more rows than are on their way.
 #
-# Many rows are cut into chunks, which go through all layers one after the other: one phase. Few rows
-# of a network with large layers go through it layer by layer, a phase each, and what is cut is the
-# columns: then no two threads read the same weights, and it is their way from memory that such a
-# prediction waits for. The sum of an element is the same, however columns are cut.
+# Many rows are cut into chunks, which go through all layers one after the other: one phase. Few
+# rows of a network with large layers go through it layer by layer, a phase each, and what is cut is
+# the columns: then no two threads read the same weights, and it is their way from memory that such
+# a prediction waits for. The sum of an element is the same, however columns are cut.
 
 cdef Py_ssize_t INFERENCE_ROWS = 128
 cdef Py_ssize_t HALF_ROWS = 24            # fewer make no chunk of their own
