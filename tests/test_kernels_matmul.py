@@ -146,6 +146,12 @@ def test_epilogues(path, dtype, depth, transpose_a, transpose_b):
         (541,) * 3,
         (12, 260, 520),
         (25, 260, 520),
+        # Strides of 4 KB: A is packed from 64 columns on, B from 12 rows on.
+        (1024, 70, 33),
+        (13, 1024, 20),
+        # Depth 1 and 2 go by rows.
+        (70, 300, 1),
+        (70, 300, 2),
     ],
 )
 def test_large_operands_that_are_packed(dtype, transpose_a, transpose_b, size):
@@ -182,7 +188,9 @@ def test_sizes_of_zero(path, dtype):
     assert kernels.matmul(zeros(0, 4), zeros(4, 300)).shape == (0, 300)
     assert kernels.matmul(zeros(2, 4), zeros(4, 0)).shape == (2, 0)
     # A sum of nothing is 0, and the rest still happens.
-    np.testing.assert_array_equal(kernels.matmul(zeros(2, 0), zeros(0, 3)), np.zeros((2, 3)))
+    for columns in (3, 300):
+        got = kernels.matmul(zeros(2, 0), zeros(0, columns))
+        np.testing.assert_array_equal(got, np.zeros((2, columns)))
     for flags in ({}, {"relu": True}):
         got = kernels.matmul(zeros(2, 0), zeros(0, 3), bias=bias, **flags)
         want = np.maximum(bias, 0) if flags else bias

@@ -137,15 +137,16 @@ cdef Py_ssize_t weight_tile_rows(
 
     A layer that is not tiny has as many more, up to four, as its share of `all_work` asks for:
     one of many layers would be cut for nothing, and read by several threads. A broad one has
-    no tile too low for the product to pack the gradient that all tiles read.
+    no tile too low for the product to pack the gradient that all tiles read, unless it is too low
+    itself.
     """
     cdef Py_ssize_t budget = max(
         <Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out, n_in // (MAX_TILES // 64) + 1)
     cdef Py_ssize_t tiles = (n_in + budget - 1) // budget, rows
-    if n_in >= 48 and n_in * n_out >= 4096:
+    if (n_in >= 48 and n_in * n_out >= 4096) or (n_in > 12 and n_in * n_out >= 16384):
         tiles = max(tiles, min(<Py_ssize_t>4, WEIGHT_TILES * n_in * n_out // all_work + 1))
     rows = round_up((n_in + tiles - 1) // tiles, 12)
-    while n_out >= 256 and tiles > 1 and n_in - (tiles - 1) * rows < 48:
+    while n_in >= 48 and n_out >= 256 and tiles > 1 and n_in - (tiles - 1) * rows < 48:
         tiles -= 1
         rows = round_up((n_in + tiles - 1) // tiles, 12)
     return min(n_in, rows)

@@ -7,11 +7,12 @@
 # Operands are read in place through their strides while that is cheap. A panel of B is packed
 # (and padded with zeros) if its columns are not contiguous, if it is not full, or if many rows
 # will use it: then by the first block of rows, behind its arithmetic. A is packed, in blocks of MR
-# rows, if many columns will use it.
+# rows, if many columns will use it. Fewer rows or columns are enough where a stride of whole pages
+# keeps an operand out of the first-level cache.
 #
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
 # results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
-# One row, and one column, whose order of sums is its own: matmul_narrow.pxi.
+# Few rows, little depth, and one column, whose order of sums is its own: matmul_narrow.pxi.
 
 cdef struct Panel:
     # What the blocks of a panel share; a, c and gate begin at the first row.
@@ -344,8 +345,13 @@ cdef inline Py_ssize_t depth_cut(Py_ssize_t depth) noexcept nogil:
     return ((depth + parts - 1) // parts + 7) // 8 * 8
 
 
-cdef inline bint packs_a(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    return columns >= PACK_A_MIN_COLUMNS and rows >= MR
+cdef inline bint packs_a(Py_ssize_t rows, Py_ssize_t columns, bint crowded) noexcept nogil:
+    return columns >= (PACK_CROWDED_A_MIN_COLUMNS if crowded else PACK_A_MIN_COLUMNS) and rows >= MR
+
+
+cdef inline bint is_crowded(Py_ssize_t step) noexcept nogil:
+    """Whether lines so far apart share a set of the first-level cache, which holds few of them."""
+    return step * <Py_ssize_t>sizeof(real) % CROWDED_BYTES == 0
 
 
 cdef Py_ssize_t product_scratch(
@@ -353,7 +359,7 @@ cdef Py_ssize_t product_scratch(
 ) noexcept nogil:
     """Elements of scratch that suffice for a product of this size and for all smaller ones."""
     depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
-    if packs_a(rows, columns):  # and room for the last whole vector stored into A
+    if packs_a(rows, columns, True):  # and room for the last whole vector stored into A
         return depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES
     return depth * PANEL
 
@@ -365,7 +371,8 @@ cdef void product(const Product* g) noexcept nogil:
     cdef Py_ssize_t start = 0, first, rows
     cdef Py_ssize_t cut = depth_cut(g.depth)
     cdef real* a_scratch = <real*>g.scratch + cut * PANEL
-    cdef bint last, pack_a = packs_a(g.rows, g.columns)
+    cdef bint crowded = g.a_row == 1 and is_crowded(g.a_step)
+    cdef bint last, pack_a = packs_a(g.rows, g.columns, crowded) and not goes_by_row(g)
     if takes_dots(g):
         dots(g)
         return
@@ -404,9 +411,11 @@ cdef void product_part(
     cdef BlockKernel first_block = (
         packed_packing if packed_a else (across_packing if g.a_row == 1 else along_packing))
     cdef Py_ssize_t j = 0, depth = part.depth, left
+    cdef bint slow_b = (is_crowded(g.b_step)
+                        or g.depth * g.b_step * <Py_ssize_t>sizeof(real) > FAR_B_BYTES)
     cdef int columns, width
-    if 0 < g.rows <= FEW_ROWS and g.b_column == 1:
-        j = few_rows(g, part, b, gate)
+    if goes_by_row(g):
+        j = row_strips(g, part, b, gate)
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
         width = LANES if columns <= LANES else 2 * LANES
@@ -424,7 +433,7 @@ cdef void product_part(
             pack_rows(depth, columns, b + j, g.b_step, packed)
         elif width == PANEL and (
             (rows >= PACK_B_MIN_ROWS and depth * g.b_step >= PACK_B_MIN_ELEMENTS)
-            or (rows >= PACK_FAR_B_MIN_ROWS and g.depth * g.b_step * sizeof(real) > FAR_B_BYTES)
+            or (rows >= PACK_SLOW_B_MIN_ROWS and slow_b)
         ):
             part.b, part.b_step, part.copy = b + j, g.b_step, packed
             first_block(part, a, part.c, part.gate)

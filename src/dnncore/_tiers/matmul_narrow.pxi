@@ -1,16 +1,23 @@
-# Products with a single column or with very few rows, as a network with one output or a prediction
-# of a row or two has them.
+# Products with a single column, with very few rows or of hardly any depth, as a network with one
+# output or with two inputs and a prediction of a row or two have them.
 #
 # One column, `dots`: vectors run along depth, one accumulator per row, for as many rows as a vector
 # has elements; in the end the accumulators are added up across, all of them at once. An element is
 # the sum of LANES partial sums, of every LANES-th product each: its order depends on depth alone.
 #
-# A few rows, `few_rows`: eight vectors of columns at a time, in the order of every other product.
+# The others, `row_strips`: eight vectors of a row at a time, in the order of every other product.
+# Two vectors at a time, as blocks have them, would wait for their sums, take a line from each row of
+# B where this takes some in a row, and write a line to each row of C.
 
 cdef inline bint takes_dots(const Product* g) noexcept nogil:
     # a_row is 1 in a transpose, and a transpose of a single row must not be told from others.
     return (g.columns == 1 and g.a_row != 1 and g.a_step == 1 and g.b_step == 1 and g.c_row == 1
             and (g.epilogue != EPI_GATE or g.gate_row == 1))
+
+
+cdef inline bint goes_by_row(const Product* g) noexcept nogil:
+    return ((g.rows <= FEW_ROWS or g.depth <= SHALLOW) and g.rows > 0 and g.b_column == 1
+            and g.columns >= 4 * PANEL)
 
 
 cdef inline inlined fold(const int n, vec* r) noexcept nogil:
@@ -73,8 +80,8 @@ cdef void dots(const Product* g) noexcept nogil:
         first += n
 
 
-cdef inline inlined strip(
-    const bint first, const Product* g, const Panel* part, const real* a, const real* b,
+cdef void strip(
+    bint first, const Product* g, const Panel* part, const real* a, const real* b,
     const real* bias, real* c, const real* gate
 ) noexcept nogil:
     """Eight vectors of a row of C. The first row to need these columns of B asks for them."""
@@ -88,7 +95,7 @@ cdef inline inlined strip(
             acc[i][0] = vload(bias + i * PANEL)
             acc[i][1] = vload(bias + i * PANEL + LANES)
     for p in range(part.depth):
-        if first:
+        if first:  # the others find them nearby
             i = 0
             while i < 4 * PANEL:
                 prefetch_far(b + 8 * g.b_step + i)
@@ -102,25 +109,24 @@ cdef inline inlined strip(
            PANEL)
 
 
-cdef Py_ssize_t few_rows(
+cdef Py_ssize_t row_strips(
     const Product* g, const Panel* part, const real* b, const real* gate
 ) noexcept nogil:
-    """The rows of C, eight vectors at a time; returns the columns that are done.
-
-    Two vectors at a time would wait for their sums, and take a line from each row of B where
-    this takes some in a row.
-    """
+    """C by rows, eight vectors at a time; returns the columns that are done."""
     cdef const real* bias = <const real*>g.bias
-    cdef real* c
-    cdef Py_ssize_t j = 0, i
+    cdef Py_ssize_t columns = g.columns // (4 * PANEL) * (4 * PANEL), i = 0, j = 0
     if part.epilogue != EPI_GATE:
         gate = NULL
-    while j + 4 * PANEL <= g.columns:
-        c = <real*>g.c + j
-        strip(True, g, part, part.a, b + j, bias + j if bias != NULL else NULL, c,
-              gate + j if gate != NULL else NULL)
-        for i in range(1, g.rows):
-            strip(False, g, part, part.a + i * g.a_row, b + j, bias + j if bias != NULL else NULL,
-                  c + i * g.c_row, gate + i * g.gate_row + j if gate != NULL else NULL)
-        j += 4 * PANEL
-    return j
+    while i < g.rows and j < columns:
+        strip(i == 0 and g.depth > SHALLOW, g, part, part.a + i * g.a_row, b + j,
+              bias + j if bias != NULL else NULL, <real*>g.c + i * g.c_row + j,
+              gate + i * g.gate_row + j if gate != NULL else NULL)
+        if g.depth > SHALLOW:  # all rows while these columns of B are near
+            i += 1
+            if i == g.rows:
+                i, j = 0, j + 4 * PANEL
+        else:
+            j += 4 * PANEL
+            if j == columns:
+                i, j = i + 1, 0
+    return columns

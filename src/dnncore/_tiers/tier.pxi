@@ -85,12 +85,10 @@ cdef extern from "mathfuncs.h" nogil:
     #define DNN_TWO_M32 2.3283064365386962890625e-10
     /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
      * on the same instruction set: docs/decisions/0004-matmul-crossover.md. */
-    #if DNN_VECTOR_BYTES >= 32 && !defined(DNN_FLOAT64)
+    #if DNN_VECTOR_BYTES == 32 || (DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64))
     #define DNN_BLAS_MIN_WORK HUGE_VAL
     #elif DNN_VECTOR_BYTES == 64
     #define DNN_BLAS_MIN_WORK 268435456.0
-    #elif DNN_VECTOR_BYTES == 32
-    #define DNN_BLAS_MIN_WORK 33554432.0
     #else
     #define DNN_BLAS_MIN_WORK 131072.0
     #endif
@@ -106,10 +104,13 @@ cdef extern from "mathfuncs.h" nogil:
          * block of A by many columns. */
         DNN_PACK_B_MIN_ROWS = 48,
         DNN_PACK_B_MIN_ELEMENTS = 4096,
-        DNN_PACK_FAR_B_MIN_ROWS = 2 * DNN_TILE_ROWS, /* packing fetches what is far ahead of time */
+        DNN_PACK_SLOW_B_MIN_ROWS = 2 * DNN_TILE_ROWS, /* packing asks for it ahead of time */
         DNN_FAR_B_BYTES = 512 * 1024,
         DNN_PACK_A_MIN_COLUMNS = 256,
-        DNN_FEW_ROWS = 3
+        DNN_PACK_CROWDED_A_MIN_COLUMNS = 64,
+        DNN_CROWDED_BYTES = 4096,
+        DNN_FEW_ROWS = 3,
+        DNN_SHALLOW = 2
     };
     """
     ctypedef double real "dnn_real"
@@ -126,10 +127,13 @@ cdef extern from "mathfuncs.h" nogil:
         LOG2_LANES "DNN_LOG2_LANES"
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
-        PACK_FAR_B_MIN_ROWS "DNN_PACK_FAR_B_MIN_ROWS"
+        PACK_SLOW_B_MIN_ROWS "DNN_PACK_SLOW_B_MIN_ROWS"
         FAR_B_BYTES "DNN_FAR_B_BYTES"
         PACK_A_MIN_COLUMNS "DNN_PACK_A_MIN_COLUMNS"
+        PACK_CROWDED_A_MIN_COLUMNS "DNN_PACK_CROWDED_A_MIN_COLUMNS"
+        CROWDED_BYTES "DNN_CROWDED_BYTES"
         FEW_ROWS "DNN_FEW_ROWS"
+        SHALLOW "DNN_SHALLOW"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
