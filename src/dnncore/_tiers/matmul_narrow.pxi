@@ -6,8 +6,8 @@
 # the sum of LANES partial sums, of every LANES-th product each: its order depends on depth alone.
 #
 # The others, `row_strips`: eight vectors of a row at a time, in the order of every other product.
-# Two vectors at a time, as blocks have them, would wait for their sums, take a line from each row of
-# B where this takes some in a row, and write a line to each row of C.
+# Two vectors at a time, as blocks have them, would wait for their sums, take a line from each row
+# of B where this takes some in a row, and write a line to each row of C.
 
 cdef inline bint takes_dots(const Product* g) noexcept nogil:
     # a_row is 1 in a transpose, and a transpose of a single row must not be told from others.
