@@ -127,13 +127,22 @@ cdef struct Batch:
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
 cdef Py_ssize_t WEIGHT_TILES = 32             # of a network, for threads to share
+cdef Py_ssize_t PACKING_ROWS = 48             # from which on a product packs its other operand
+cdef Py_ssize_t BROAD = 256                   # outputs for which that pays
+cdef Py_ssize_t CUT_ELEMENTS = 4096           # of a layer worth cutting
+cdef Py_ssize_t LOW_CUT_ELEMENTS = 16384      # ... if it has fewer than PACKING_ROWS inputs
 cdef Py_ssize_t FETCHED = 1024                # bytes of rows to come, asked for while one is copied
+
+
+cdef inline Py_ssize_t equal_parts(Py_ssize_t rows, Py_ssize_t tiles) noexcept nogil:
+    """Rows of each tile: a multiple of every height of a block."""
+    return round_up((rows + tiles - 1) // tiles, 12)
 
 
 cdef Py_ssize_t weight_tile_rows(
     Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t all_work
 ) noexcept nogil:
-    """Weight rows in a tile: about equal tiles within a budget, multiples of a block's height.
+    """Weight rows in a tile: about equal tiles within a budget.
 
     A layer that is not tiny has as many more, up to four, as its share of `all_work` asks for:
     one of many layers would be cut for nothing, and read by several threads. A broad one has
@@ -141,15 +150,15 @@ cdef Py_ssize_t weight_tile_rows(
     itself.
     """
     cdef Py_ssize_t budget = max(
-        <Py_ssize_t>48, WEIGHT_TILE_ELEMENTS // n_out, n_in // (MAX_TILES // 64) + 1)
-    cdef Py_ssize_t tiles = (n_in + budget - 1) // budget, rows
-    if (n_in >= 48 and n_in * n_out >= 4096) or (n_in > 12 and n_in * n_out >= 16384):
+        PACKING_ROWS, WEIGHT_TILE_ELEMENTS // n_out, n_in // (MAX_TILES // 64) + 1)
+    cdef Py_ssize_t tiles = (n_in + budget - 1) // budget
+    cdef bint low = n_in < PACKING_ROWS
+    if n_in > 12 and n_in * n_out >= (LOW_CUT_ELEMENTS if low else CUT_ELEMENTS):
         tiles = max(tiles, min(<Py_ssize_t>4, WEIGHT_TILES * n_in * n_out // all_work + 1))
-    rows = round_up((n_in + tiles - 1) // tiles, 12)
-    while n_in >= 48 and n_out >= 256 and tiles > 1 and n_in - (tiles - 1) * rows < 48:
+    while (not low and n_out >= BROAD and tiles > 1
+           and n_in - (tiles - 1) * equal_parts(n_in, tiles) < PACKING_ROWS):
         tiles -= 1
-        rows = round_up((n_in + tiles - 1) // tiles, 12)
-    return min(n_in, rows)
+    return min(n_in, equal_parts(n_in, tiles))
 
 
 cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from dnncore import _kernels, prediction
-from dnncore._blas_threads import single_threaded_blas
+from dnncore._blas_threads import limits_for
 from dnncore._state import model_arrays
 from dnncore._threads import threads_for
 from dnncore.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
@@ -294,8 +293,7 @@ def outputs(estimator: Any, X: Any) -> NDArray[Any]:
     n = X.shape[0]
     out = np.empty((n, network.n_out), dtype)
     X = as_rows(X, dtype)
-    blas = "blas" in program.paths(n)
-    with single_threaded_blas() if blas else nullcontext():
+    with limits_for(program):
         for rows in prediction.chunks(network, n):
             part, chunk = X[rows], out[rows]
             threads = choose_threads(estimator, float(len(chunk)) * program.work_per_row)
