@@ -113,27 +113,19 @@ cdef void columns_tile(const Inference* t, int worker, Py_ssize_t tile) noexcept
     cdef const Operation* op = &net.operations[t.operation]
     cdef Py_ssize_t size = net.table.itemsize, i
     cdef Py_ssize_t columns = part_columns(net, op, t.rows), first = tile * columns
-    cdef Product p
     cdef char* c
     if columns == op.n_out:
         forward_rows(net, t.space, t.batch.x, NULL, 0, 0, t.rows, 0, False, t.operation,
                      t.operation + 1, worker)
         return
+    columns = min(columns, op.n_out - first)
     c = t.space.slots[op.target].value + first * size
-    p.rows, p.columns, p.depth = t.rows, min(columns, op.n_out - first), op.n_in
-    p.a = t.batch.x if op.source == 0 else t.space.slots[op.source].value
-    p.a_row, p.a_step = op.n_in, 1
-    p.b, p.b_step, p.b_column = net.w + (op.weight + first) * size, op.n_out, 1
-    p.c, p.c_row = c, op.n_out
-    p.bias = net.w + (op.bias + first) * size if op.bias >= 0 else NULL
-    p.accumulate = False
-    p.epilogue = EPI_RELU if op.activation == ACT_RELU else EPI_NONE
-    p.gate, p.gate_row = NULL, 0
-    p.scratch = t.space.scratch + worker * t.space.scratch_bytes
-    net.table.product(&p)
+    dense_product(net, t.space, op,
+                  t.batch.x if op.source == 0 else t.space.slots[op.source].value, t.rows, first,
+                  columns, c, worker)
     if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
         for i in range(t.rows):
-            net.table.activation_forward(op.activation, 1, p.columns, c, c)
+            net.table.activation_forward(op.activation, 1, columns, c, c)
             c += op.n_out * size
 
 

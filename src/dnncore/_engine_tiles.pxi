@@ -224,6 +224,25 @@ cdef void gather_rows(
         copy_rows(size, batch.weight, order, rows, space.weight + first * size)
 
 
+cdef inline void dense_product(
+    const Net* net, const Space* space, const Operation* op, const char* source,
+    Py_ssize_t rows, Py_ssize_t first, Py_ssize_t columns, char* z, int worker
+) noexcept nogil:
+    """A dense operation's columns first... for rows at `source`, with bias and relu, into `z`."""
+    cdef Py_ssize_t size = net.table.itemsize
+    cdef Product p
+    p.rows, p.columns, p.depth = rows, columns, op.n_in
+    p.a, p.a_row, p.a_step = source, op.n_in, 1
+    p.b, p.b_step, p.b_column = net.w + (op.weight + first) * size, op.n_out, 1
+    p.c, p.c_row = z, op.n_out
+    p.bias = net.w + (op.bias + first) * size if op.bias >= 0 else NULL
+    p.accumulate = False
+    p.epilogue = EPI_RELU if op.activation == ACT_RELU else EPI_NONE
+    p.gate, p.gate_row = NULL, 0
+    p.scratch = space.scratch + worker * space.scratch_bytes
+    matmul(net.table, &p)
+
+
 cdef void forward_rows(
     const Net* net, const Space* space, const char* x, const SparseRows* sparse,
     Py_ssize_t sparse_first, Py_ssize_t first, Py_ssize_t rows, unsigned long long key,
@@ -236,7 +255,6 @@ cdef void forward_rows(
     cdef Py_ssize_t size = net.table.itemsize
     cdef const Operation* op
     cdef const Slot* target
-    cdef Product p
     cdef const char* source
     cdef char* z
     cdef char* a
@@ -262,16 +280,7 @@ cdef void forward_rows(
             elif op.activation != ACT_IDENTITY:
                 net.table.activation_forward(op.activation, rows, op.n_out, z, a)
             continue
-        p.rows, p.columns, p.depth = rows, op.n_out, op.n_in
-        p.a, p.a_row, p.a_step = source, op.n_in, 1
-        p.b, p.b_step, p.b_column = net.w + op.weight * size, op.n_out, 1
-        p.c, p.c_row = z, op.n_out
-        p.bias = net.w + op.bias * size if op.bias >= 0 else NULL
-        p.accumulate = False
-        p.epilogue = EPI_RELU if op.activation == ACT_RELU else EPI_NONE
-        p.gate, p.gate_row = NULL, 0
-        p.scratch = space.scratch + worker * space.scratch_bytes
-        matmul(net.table, &p)
+        dense_product(net, space, op, source, rows, 0, op.n_out, z, worker)
         if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
             begin(space.clock, worker, cell_of(i, PART_ACTIVATION))
         if target.pre != NULL:
