@@ -27,9 +27,16 @@ $(RUN):
 	needed; say which: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
+# What builds the package stays in the environment: with a new one for each build, as pip has it,
+# Cython's own files would be newer than all that was generated, and everything compiled again.
+$(VENV)/build-tools: pyproject.toml | $(RUN)
+	$(RUN) -m pip install --quiet $$($(RUN) -c 'import tomllib; print(*(word.replace(" ", "") \
+	for word in tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
+	@touch $@
+
 # One stamp for each set of extras that is installed beside the package itself.
-$(VENV)/with-%: pyproject.toml setup.py | $(RUN)
-	$(RUN) -m pip install --quiet --editable '.[$*]'
+$(VENV)/with-%: pyproject.toml setup.py $(VENV)/build-tools
+	$(RUN) -m pip install --quiet --no-build-isolation --editable '.[$*]'
 	@touch $@
 $(VENV)/with-all: $(shell find src -name '*.py[xi]' -o -name '*.px[di]' -o -name '*.h')
 
