@@ -46,7 +46,8 @@ class ProfileRow:
     share : float
         Of the step.
     gflops : float or None
-        Of a product: billions of floating-point operations a second, of all threads together.
+        Of a product: billions of floating-point operations a second, of all threads together,
+        those on zeros that are left out (behind relu, say) included.
     of_ceiling : float or None
         The same as a share of ``Profile.ceiling``.
     path : str

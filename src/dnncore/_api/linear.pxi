@@ -12,8 +12,10 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
         c = max(..., 0)                   relu
         c = ... where gate > 0, else 0    gate
 
-    Small products run on the library's own kernels, large ones on SciPy's BLAS; see
-    ``product_path``. The bits of a result depend on which, and on the SIMD level.
+    With AVX2 or AVX-512 all products run on the library's own kernels, otherwise large ones on
+    SciPy's BLAS; see ``product_path``. The bits of a result depend on which, and on the SIMD
+    level. The own kernels look whether an operand has many zeros, as behind a rectifier, and
+    leave them out: faster, with the same bits, but zero times infinity may be 0 in place of NaN.
 
     Parameters
     ----------

@@ -358,10 +358,11 @@ cdef Py_ssize_t product_scratch(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth
 ) noexcept nogil:
     """Elements of scratch that suffice for a product of this size and for all smaller ones."""
+    cdef Py_ssize_t skipping = skipping_scratch(rows, columns, depth)
     depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
     if packs_a(rows, columns, True):  # and room for the last whole vector stored into A
-        return depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES
-    return depth * PANEL
+        return max(skipping, depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES)
+    return max(skipping, depth * PANEL)
 
 
 cdef void product(const Product* g) noexcept nogil:
@@ -375,6 +376,8 @@ cdef void product(const Product* g) noexcept nogil:
     cdef bint last, pack_a = packs_a(g.rows, g.columns, crowded) and not goes_by_row(g)
     if takes_dots(g):
         dots(g)
+        return
+    if skips_zeros(g):
         return
     part.a_row, part.a_step, part.c_row, part.gate_row = g.a_row, g.a_step, g.c_row, g.gate_row
     while start < g.depth or start == 0:

@@ -3,6 +3,7 @@
 # the flags and macros that setup.py compiles them with.
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport uintptr_t
 from libc.math cimport exp, expm1, log, pow, sqrt
 from libc.string cimport memcpy, memset
 
@@ -66,6 +67,7 @@ from dnncore._table cimport (
 cdef extern from "mathfuncs.h" nogil:
     """
     #include "steps.h"
+    #include "zeros.h"
     #ifdef DNN_FLOAT64
     #define DNN_SQRT sqrt
     #define DNN_REAL_MAX 1.7976931348623157e308
@@ -85,13 +87,12 @@ cdef extern from "mathfuncs.h" nogil:
     #define DNN_TWO_M32 2.3283064365386962890625e-10
     /* From how many multiply-adds on BLAS is faster than `product`, measured per tier with BLAS
      * on the same instruction set: docs/decisions/0004-matmul-crossover.md. */
-    #if DNN_VECTOR_BYTES == 32 || (DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64))
+    #if DNN_VECTOR_BYTES >= 32
     #define DNN_BLAS_MIN_WORK HUGE_VAL
-    #elif DNN_VECTOR_BYTES == 64
-    #define DNN_BLAS_MIN_WORK 268435456.0
     #else
     #define DNN_BLAS_MIN_WORK 131072.0
     #endif
+    #define DNN_SKIP_MAX_SHARE 0.65 /* of elements that are not zero */
     enum {
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
@@ -110,7 +111,16 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_PACK_CROWDED_A_MIN_COLUMNS = 64,
         DNN_CROWDED_BYTES = 4096,
         DNN_FEW_ROWS = 3,
-        DNN_SHALLOW = 2
+        DNN_SHALLOW = 2,
+        /* Zeros are skipped where a sample of vectors has enough of them. A chunk of packed rows,
+         * CHUNK x STRIPE vectors, stays in the first-level cache. */
+        DNN_CHUNK = 64,
+        DNN_MAX_CHUNKS = DNN_DEPTH_BLOCK / DNN_CHUNK + 1,
+        DNN_SAMPLES = 16,
+        DNN_SKIP_MIN_LINES = 24,
+        DNN_SKIP_MIN_WIDTH = 48,
+        DNN_SKIP_TURNED_MIN_WIDTH = 64,
+        DNN_SKIP_MIN_DEPTH = 32
     };
     """
     ctypedef double real "dnn_real"
@@ -134,6 +144,15 @@ cdef extern from "mathfuncs.h" nogil:
         CROWDED_BYTES "DNN_CROWDED_BYTES"
         FEW_ROWS "DNN_FEW_ROWS"
         SHALLOW "DNN_SHALLOW"
+        CHUNK "DNN_CHUNK"
+        LISTED_LINES "DNN_LISTED_LINES"
+        MAX_CHUNKS "DNN_MAX_CHUNKS"
+        SAMPLES "DNN_SAMPLES"
+        SKIP_MIN_LINES "DNN_SKIP_MIN_LINES"
+        SKIP_MIN_WIDTH "DNN_SKIP_MIN_WIDTH"
+        SKIP_TURNED_MIN_WIDTH "DNN_SKIP_TURNED_MIN_WIDTH"
+        SKIP_MIN_DEPTH "DNN_SKIP_MIN_DEPTH"
+        STRIPE "DNN_STRIPE"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
@@ -173,7 +192,14 @@ cdef extern from "mathfuncs.h" nogil:
         const bint whole, const int rows, const int vectors, vec (*acc)[2], int rest, real* c,
         Py_ssize_t c_row, bint accumulate, bint relu, const real* gate,
         Py_ssize_t gate_row) noexcept
+    void prepare_list "dnn_prepare_list"() noexcept
+    int list_nonzero "dnn_list"(vec v, int first, int step, real* values, int* places) noexcept
+    void stripe_row "dnn_stripe"(
+        const int vectors, int n, const real* values, const int* places, const real* b,
+        const real* start, real* sums, int rest, real* c, bint accumulate, bint relu,
+        const real* gate) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
+    const double SKIP_MAX_SHARE "DNN_SKIP_MAX_SHARE"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
     const real LOG_EPSILON "DNN_LOG_EPSILON"    # -log(EPSILON)
@@ -190,6 +216,7 @@ include "losses.pxi"
 include "optimizers.pxi"
 include "matmul.pxi"
 include "matmul_narrow.pxi"
+include "matmul_zeros.pxi"
 include "noise.pxi"
 include "normalization.pxi"
 include "sparse.pxi"

@@ -1,0 +1,413 @@
+# Products one of whose operands has many zeros: activations behind relu or dropout, deltas behind
+# relu', pixels.
+#
+# A line of the operand with zeros (a row of A, or a column of B) is made a list of what is not zero
+# and where. For each line, STRIPE vectors of C stay in registers while the rows of the other
+# operand that its list names are added to them, each times its element. These rows are packed,
+# CHUNK of them at a time, so that they are in the first-level cache: one is read for each
+# multiply-add.
+#
+# An element is the sum over the same parts of the depth in the same order as everywhere in
+# matmul.pxi: leaving out zeros changes no bits, so it may depend on the data. (0 x infinity is left
+# out, too.) If the lines are columns of B, C is computed transposed, and turned as it is stored.
+
+cdef struct Skipping:
+    # c[line, j] += sum over p of s[line, p] d[p, j]
+    Py_ssize_t lines, width
+    const real* s              # the operand with zeros; one of its strides is 1
+    Py_ssize_t s_line, s_step
+    const real* d              # the other one; so is one of its
+    Py_ssize_t d_step, d_column
+    bint in_place              # it is small enough not to be packed
+    Py_ssize_t row             # elements from one of its rows in the cache to the next
+    bint turned                # c[j, line] is what is stored
+    # Scratch
+    real* values               # of the lists: CHUNK for each line of each chunk
+    int* places                # of their rows in `packed`
+    real* packed               # CHUNK rows of a stripe
+    real* sums                 # of a stripe of each line
+    real* bias                 # of a stripe, or zeros
+    int counts[LISTED_LINES * MAX_CHUNKS]
+
+
+cdef inline int chunk_rows(Py_ssize_t depth) noexcept nogil:
+    """Rows of the other operand in a chunk: equal parts of the depth."""
+    cdef Py_ssize_t parts = (depth + CHUNK - 1) // CHUNK
+    return <int>((depth + parts - 1) // parts)
+
+
+cdef inline bint may_skip(Py_ssize_t lines, Py_ssize_t width, Py_ssize_t depth) noexcept nogil:
+    """Whether lists are worth it: each element that is not zero makes `width` multiply-adds."""
+    return (lines >= SKIP_MIN_LINES and width >= SKIP_MIN_WIDTH and depth >= SKIP_MIN_DEPTH)
+
+
+cdef Py_ssize_t skipping_scratch(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth
+) noexcept nogil:
+    cdef Py_ssize_t lines = min(max(rows, columns), <Py_ssize_t>LISTED_LINES)
+    cdef Py_ssize_t listed
+    if not may_skip(rows, columns, depth) and not may_skip(columns, rows, depth):
+        return 0
+    listed = lines * (min(depth, <Py_ssize_t>DEPTH_BLOCK) + CHUNK) + LANES
+    return (listed + listed * <Py_ssize_t>sizeof(int) // <Py_ssize_t>sizeof(real)
+            + (CHUNK + lines + 1) * STRIPE * LANES + 4 * LANES)
+
+
+cdef inline bint many_zeros(
+    Py_ssize_t lines, Py_ssize_t depth, const real* s, Py_ssize_t s_line, Py_ssize_t s_step
+) noexcept nogil:
+    """Whether a sample has enough of them. Operands without any are known by the first few."""
+    cdef real values[LANES]
+    cdef int places[LANES]
+    cdef Py_ssize_t along = depth if s_step == 1 else lines
+    cdef Py_ssize_t across = lines if s_step == 1 else depth
+    cdef Py_ssize_t step = s_line if s_step == 1 else s_step
+    cdef int i, kept = 0
+    for i in range(SAMPLES):
+        kept += list_nonzero(
+            vload(s + across * i // SAMPLES * step + (along - LANES) * (7 * i % 16) // 15), 0, 0,
+            values, places)
+        if i == 3 and kept == 4 * LANES:
+            return False
+    return kept <= SKIP_MAX_SHARE * SAMPLES * LANES
+
+
+cdef bint skips_zeros(const Product* g) noexcept nogil:
+    """Compute the product without the zeros of an operand, if one has many; says whether."""
+    cdef Skipping k
+    if goes_by_row(g):
+        return False
+    if (may_skip(g.rows, g.columns, g.depth) and (g.a_row == 1 or g.a_step == 1)
+            and many_zeros(g.rows, g.depth, <const real*>g.a, g.a_row, g.a_step)):
+        k.lines, k.width, k.turned = g.rows, g.columns, False
+        k.s, k.s_line, k.s_step = <const real*>g.a, g.a_row, g.a_step
+        k.d, k.d_step, k.d_column = <const real*>g.b, g.b_step, g.b_column
+    elif (may_skip(g.columns, g.rows, g.depth) and g.rows >= SKIP_TURNED_MIN_WIDTH
+            and g.a_row == 1 and g.b_column == 1
+            and g.bias == NULL and (g.epilogue == EPI_NONE or g.epilogue == EPI_CLAIM)
+            and many_zeros(g.columns, g.depth, <const real*>g.b, 1, g.b_step)):
+        k.lines, k.width, k.turned = g.columns, g.rows, True
+        k.s, k.s_line, k.s_step = <const real*>g.b, 1, g.b_step
+        k.d, k.d_step, k.d_column = <const real*>g.a, g.a_step, 1
+    else:
+        return False
+    skip_zeros(g, &k)
+    return True
+
+
+cdef void skip_zeros(const Product* g, Skipping* k) noexcept nogil:
+    cdef Py_ssize_t cut = depth_cut(g.depth), start = 0, depth, first, lines
+    cdef Py_ssize_t most = min(k.lines, <Py_ssize_t>LISTED_LINES)
+    cdef Py_ssize_t listed = most * (cut + CHUNK)
+    k.in_place = (
+        k.d_column == 1 and k.width % LANES == 0 and <uintptr_t>k.d % 64 == 0
+        and k.d_step * <Py_ssize_t>sizeof(real) % 64 == 0 and k.d_step <= STRIPE * LANES)
+    k.row = k.d_step if k.in_place else STRIPE * LANES
+    k.packed = <real*>g.scratch
+    k.sums = k.packed + CHUNK * STRIPE * LANES
+    k.bias = k.sums + most * STRIPE * LANES
+    k.values = k.bias + STRIPE * LANES
+    k.places = <int*>(k.values + listed + LANES)
+    while start < g.depth:
+        depth = min(cut, g.depth - start)
+        first = 0
+        while first < k.lines:
+            lines = min(most, k.lines - first)
+            list_lines(k, first, lines, start, depth)
+            skipping_part(g, k, first, lines, start, depth)
+            first += lines
+        start += depth
+
+
+cdef void list_lines(
+    Skipping* k, Py_ssize_t first, Py_ssize_t lines, Py_ssize_t start, Py_ssize_t depth
+) noexcept nogil:
+    """Lists of lines first..., for each chunk of a part of the depth."""
+    cdef int rows = chunk_rows(depth), chunk = 0
+    cdef Py_ssize_t at = 0, line
+    cdef int* counts = k.counts
+    cdef const real* s
+    while at < depth:
+        rows = <int>min(<Py_ssize_t>rows, depth - at)
+        s = k.s + first * k.s_line + (start + at) * k.s_step
+        line = chunk * lines
+        if k.s_step == 1:
+            list_along(lines, rows, s, k.s_line, <int>k.row, k.values + line * CHUNK,
+                       k.places + line * CHUNK, counts + line)
+        else:
+            list_across(lines, rows, s, k.s_step, <int>k.row, k.values + line * CHUNK,
+                        k.places + line * CHUNK, counts + line)
+        at += rows
+        chunk += 1
+
+
+cdef void list_along(
+    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_line, int row, real* values,
+    int* places, int* counts
+) noexcept nogil:
+    cdef Py_ssize_t line
+    cdef int p, n
+    for line in range(lines):
+        p = n = 0
+        while p + LANES <= rows:
+            n += list_nonzero(vload(s + p), p * row, row, values + n, places + n)
+            p += LANES
+        if p < rows:
+            n += list_nonzero(
+                vload_part(s + p, rows - p), p * row, row, values + n, places + n)
+        counts[line] = n
+        s += s_line
+        values += CHUNK
+        places += CHUNK
+
+
+cdef void list_across(
+    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_step, int row, real* values,
+    int* places, int* counts
+) noexcept nogil:
+    # A square of LANES lines and LANES steps at a time, transposed in registers.
+    cdef vec r[LANES]
+    cdef int n[LANES]
+    cdef Py_ssize_t line = 0
+    cdef int p, i, m
+    while line < lines:
+        m = <int>min(<Py_ssize_t>LANES, lines - line)
+        for i in range(LANES):
+            n[i] = 0
+        p = 0
+        while p < rows:
+            for i in range(LANES):
+                r[i] = broadcast(0)
+                if p + line_of(i) < rows:
+                    r[i] = vload_part(s + (p + line_of(i)) * s_step + line, m)
+            transpose(r)
+            for i in range(m):
+                n[i] += list_nonzero(r[i], p * row, row, values + (line + i) * CHUNK + n[i],
+                                     places + (line + i) * CHUNK + n[i])
+            p += LANES
+        for i in range(m):
+            counts[line + i] = n[i]
+        line += m
+
+
+cdef void pack_stripe(
+    const Skipping* k, int vectors, int rest, Py_ssize_t start, int rows, Py_ssize_t j
+) noexcept nogil:
+    cdef const real* d = k.d + start * k.d_step + j * k.d_column
+    cdef real* out = k.packed
+    cdef int p, i
+    if k.d_column != 1:
+        i = vectors - 1
+        transpose_lines(
+            rows, rest, d + i * LANES * k.d_column, k.d_column, out + i * LANES, STRIPE * LANES)
+        for i in range(vectors - 1):
+            transpose_lines(rows, LANES, d + i * LANES * k.d_column, k.d_column, out + i * LANES,
+                            STRIPE * LANES)
+        return
+    for p in range(rows):
+        for i in range(vectors - 1):
+            vstore(out + i * LANES, vload(d + i * LANES))
+            prefetch_far(d + rows * k.d_step + i * LANES)
+        vstore(out + (vectors - 1) * LANES, vload_part(d + (vectors - 1) * LANES, rest))
+        prefetch_far(d + rows * k.d_step + (vectors - 1) * LANES)
+        d += k.d_step
+        out += STRIPE * LANES
+
+
+cdef struct Stripe:
+    # A chunk's rows, to be added to some vectors of C in each of the listed lines
+    Py_ssize_t lines
+    const real* values
+    const int* places
+    const int* counts
+    const real* packed
+    const real* bias           # what sums begin with, or NULL if they go on
+    real* sums
+    bint keeps                 # they go on, or C is turned
+    int rest                   # of the last vector
+    real* c
+    Py_ssize_t c_row
+    bint adds, relu
+    const real* gate
+    const real* claimed        # weights that C is the gradient of, or NULL
+    Py_ssize_t claimed_rows, claimed_columns
+    Py_ssize_t gate_row        # of both
+
+
+ctypedef void (*StripeKernel)(const Stripe*) noexcept nogil
+
+
+cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
+    cdef const real* values = t.values
+    cdef const int* places = t.places
+    cdef const real* gate = t.gate
+    cdef real* sums = t.sums
+    cdef real* c = t.c
+    cdef Py_ssize_t line
+    for line in range(t.lines):
+        if t.claimed != NULL:
+            claim_share(t, line)
+        stripe_row(vectors, t.counts[line], values, places, t.packed,
+                   t.bias if t.bias != NULL else sums, sums if t.keeps else NULL, t.rest, c,
+                   t.adds, t.relu, gate)
+        values += CHUNK
+        places += CHUNK
+        sums += STRIPE * LANES
+        c += t.c_row
+        if gate != NULL:
+            gate += t.gate_row
+
+
+# One function for each width: gcc keeps accumulators and pointers of a small one in registers.
+
+cdef void stripe_1(const Stripe* t) noexcept nogil:
+    stripe(1, t)
+
+
+cdef void stripe_2(const Stripe* t) noexcept nogil:
+    stripe(2, t)
+
+
+cdef void stripe_3(const Stripe* t) noexcept nogil:
+    stripe(3, t)
+
+
+cdef void stripe_4(const Stripe* t) noexcept nogil:
+    stripe(4, t)
+
+
+cdef void stripe_5(const Stripe* t) noexcept nogil:
+    stripe(5, t)
+
+
+cdef void stripe_6(const Stripe* t) noexcept nogil:
+    stripe(6, t)
+
+
+cdef void stripe_7(const Stripe* t) noexcept nogil:
+    stripe(7, t)
+
+
+cdef void stripe_8(const Stripe* t) noexcept nogil:
+    stripe(8, t)
+
+
+cdef void stripe_9(const Stripe* t) noexcept nogil:
+    stripe(9, t)
+
+
+cdef void stripe_10(const Stripe* t) noexcept nogil:
+    stripe(10, t)
+
+
+cdef void stripe_11(const Stripe* t) noexcept nogil:
+    stripe(11, t)
+
+
+cdef void stripe_12(const Stripe* t) noexcept nogil:
+    stripe(12, t)
+
+
+cdef StripeKernel stripe_kernels[12]
+stripe_kernels[0], stripe_kernels[1], stripe_kernels[2] = stripe_1, stripe_2, stripe_3
+stripe_kernels[3], stripe_kernels[4], stripe_kernels[5] = stripe_4, stripe_5, stripe_6
+stripe_kernels[6], stripe_kernels[7], stripe_kernels[8] = stripe_7, stripe_8, stripe_9
+stripe_kernels[9], stripe_kernels[10], stripe_kernels[11] = stripe_10, stripe_11, stripe_12
+prepare_list()
+
+
+cdef void claim_share(const Stripe* t, Py_ssize_t line) noexcept nogil:
+    """A line's share of the weights: all of them at once would have to wait."""
+    cdef const real* w
+    cdef Py_ssize_t i
+    while line < t.claimed_rows:
+        w = t.claimed + line * t.gate_row
+        i = 0
+        while i < t.claimed_columns:
+            claim(w + i)
+            i += 64 // <Py_ssize_t>sizeof(real)
+        claim(w + t.claimed_columns - 1)
+        line += t.lines
+
+
+cdef void skipping_part(
+    const Product* g, const Skipping* k, Py_ssize_t first, Py_ssize_t lines, Py_ssize_t start,
+    Py_ssize_t depth
+) noexcept nogil:
+    """Lines first... of C, to which a part of the depth is added, stripe by stripe."""
+    cdef Py_ssize_t left = (k.width + LANES - 1) // LANES, j = 0, at, chunk
+    cdef Py_ssize_t stripes = (left + STRIPE - 1) // STRIPE, width, row, column
+    cdef int vectors, rows, i
+    cdef bint last = start + depth == g.depth
+    cdef Stripe t
+    t.lines, t.packed, t.sums = lines, k.packed, k.sums
+    t.c_row = 0 if k.turned else g.c_row
+    t.adds = g.accumulate or start > 0
+    t.relu = last and g.epilogue == EPI_RELU
+    t.gate_row = g.gate_row
+    while j < k.width:
+        vectors = <int>((left + stripes - 1) // stripes)
+        width = min(<Py_ssize_t>vectors * LANES, k.width - j)
+        t.rest = <int>(width - (vectors - 1) * LANES)
+        for i in range(vectors):
+            vstore(k.bias + i * LANES, broadcast(0))
+        if g.bias != NULL and not t.adds:
+            for i in range(vectors):
+                vstore(k.bias + i * LANES, vload_part(
+                    <const real*>g.bias + j + i * LANES, LANES if i < vectors - 1 else t.rest))
+        row, column = (j, first) if k.turned else (first, j)
+        t.c = <real*>g.c + row * g.c_row + column
+        at = chunk = 0
+        rows = chunk_rows(depth)
+        while at < depth:
+            rows = <int>min(<Py_ssize_t>rows, depth - at)
+            if k.in_place:
+                t.packed = k.d + (start + at) * k.d_step + j
+            else:
+                pack_stripe(k, vectors, t.rest, start + at, rows, j)
+            t.values = k.values + chunk * lines * CHUNK
+            t.places = k.places + chunk * lines * CHUNK
+            t.counts = k.counts + chunk * lines
+            t.bias = k.bias if chunk == 0 else NULL
+            at += rows
+            t.keeps = k.turned or at < depth
+            t.gate = t.claimed = NULL
+            if last and g.epilogue == EPI_GATE:
+                t.gate = <const real*>g.gate + row * g.gate_row + column
+            if last and g.epilogue == EPI_CLAIM and chunk == 0:
+                t.claimed = <const real*>g.gate + row * g.gate_row + column
+                t.claimed_rows, t.claimed_columns = (width, lines) if k.turned else (lines, width)
+            stripe_kernels[vectors - 1](&t)
+            chunk += 1
+        if k.turned:
+            store_turned(lines, width, k.sums, t.c, g.c_row, t.adds)
+        j += vectors * LANES
+        left -= vectors
+        stripes -= 1
+
+
+cdef void store_turned(
+    Py_ssize_t lines, Py_ssize_t width, const real* sums, real* c, Py_ssize_t c_row, bint adds
+) noexcept nogil:
+    # A few rows of C at a time, along their whole length: each of their lines once.
+    cdef vec r[LANES]
+    cdef Py_ssize_t j = 0, line
+    cdef real* to
+    cdef int i, n, m
+    while j < width:
+        m = <int>min(<Py_ssize_t>LANES, width - j)
+        line = 0
+        while line < lines:
+            n = <int>min(<Py_ssize_t>LANES, lines - line)
+            for i in range(LANES):
+                r[i] = vload(
+                    sums + (line + (line_of(i) if line_of(i) < n else 0)) * (STRIPE * LANES) + j)
+            transpose(r)
+            to = c + j * c_row + line
+            for i in range(m):
+                if adds:
+                    r[i] = r[i] + vload_part(to, n)
+                vstore_part(to, r[i], n)
+                to += c_row
+            line += LANES
+        j += LANES
