@@ -228,10 +228,16 @@ cdef inline inlined transpose(vec* r) noexcept nogil:
     """
     cdef vec t[LANES]
     cdef int stage, i
-    for stage in range(LOG2_LANES - 1):
+    for stage in range(LOG2_LANES - 1 - QUARTERS):
         for i in range(LANES // 2):
             t[2 * i] = interleave_low(r[i], r[i + LANES // 2])
             t[2 * i + 1] = interleave_high(r[i], r[i + LANES // 2])
+        for i in range(LANES):
+            r[i] = t[i]
+    if QUARTERS:
+        for i in range(LANES // 2):
+            t[2 * i] = middle_low(r[i], r[i + LANES // 2])
+            t[2 * i + 1] = middle_high(r[i], r[i + LANES // 2])
         for i in range(LANES):
             r[i] = t[i]
     for i in range(LANES // 2):

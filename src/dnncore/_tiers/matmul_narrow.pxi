@@ -23,7 +23,10 @@ cdef inline bint goes_by_row(const Product* g) noexcept nogil:
 cdef inline inlined fold(const int n, vec* r) noexcept nogil:
     cdef int i
     for i in range(n):
-        r[i] = interleave_low(r[i], r[i + n]) + interleave_high(r[i], r[i + n])
+        if QUARTERS and n == 2:
+            r[i] = middle_low(r[i], r[i + n]) + middle_high(r[i], r[i + n])
+        else:
+            r[i] = interleave_low(r[i], r[i + n]) + interleave_high(r[i], r[i + n])
 
 
 cdef inline vec sums_of(vec* r) noexcept nogil:

@@ -48,22 +48,13 @@ typedef dnn_real dnn_vec_in_memory
 #define DNN_RELU(v) ((dnn_vec)(~((v) < DNN_BROADCAST(0)) & (dnn_mask)(v)))
 #endif
 #define DNN_GATE(v, g) ((dnn_vec)(((g) > DNN_BROADCAST(0)) & (dnn_mask)(v)))
-/* Elements of a and b in turn: those of their lower halves, and those of their upper halves. */
 #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
-#define DNN_LOW_ORDER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define DNN_HIGH_ORDER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #define DNN_LOG2_LANES 4
 #elif DNN_VECTOR_BYTES == 64 || (DNN_VECTOR_BYTES == 32 && !defined(DNN_FLOAT64))
-#define DNN_LOW_ORDER 0, 8, 1, 9, 2, 10, 3, 11
-#define DNN_HIGH_ORDER 4, 12, 5, 13, 6, 14, 7, 15
 #define DNN_LOG2_LANES 3
 #elif DNN_VECTOR_BYTES == 32 || !defined(DNN_FLOAT64)
-#define DNN_LOW_ORDER 0, 4, 1, 5
-#define DNN_HIGH_ORDER 2, 6, 3, 7
 #define DNN_LOG2_LANES 2
 #else
-#define DNN_LOW_ORDER 0, 2
-#define DNN_HIGH_ORDER 1, 3
 #define DNN_LOG2_LANES 1
 #endif
 #ifdef __clang__
@@ -71,14 +62,38 @@ typedef dnn_real dnn_vec_in_memory
 #else
 #define DNN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (dnn_mask){__VA_ARGS__})
 #endif
+/* Elements of a and b in turn: of their lower halves (of each piece, see below), of their upper ones; */
 #define DNN_INTERLEAVE_LOW(a, b) DNN_SHUFFLE(a, b, DNN_INNER_LOW_ORDER)
 #define DNN_INTERLEAVE_HIGH(a, b) DNN_SHUFFLE(a, b, DNN_INNER_HIGH_ORDER)
+/* ... in the stage before the last, if DNN_QUARTERS, ... */
+#define DNN_MIDDLE_LOW(a, b) DNN_SHUFFLE(a, b, DNN_PAIRS_LOW_ORDER)
+#define DNN_MIDDLE_HIGH(a, b) DNN_SHUFFLE(a, b, DNN_PAIRS_HIGH_ORDER)
 /* ... and in the last stage */
 #define DNN_LAST_LOW(a, b) DNN_SHUFFLE(a, b, DNN_HALVES_LOW_ORDER)
 #define DNN_LAST_HIGH(a, b) DNN_SHUFFLE(a, b, DNN_HALVES_HIGH_ORDER)
-/* AVX2 interleaves only within halves, in one instruction. If rows come in the order of DNN_LINE and
- * the last stage exchanges halves, a network of interleavings needs half as many. */
-#if DNN_VECTOR_BYTES == 32
+/* One instruction interleaves within pieces of 16 bytes, of which AVX2 has two and AVX-512 four. If
+ * rows come in the order of DNN_LINE, and the last stages exchange whole pieces, a network of
+ * interleavings needs nothing slower: 16 x 16 elements take 50 cycles in place of 83 (Zen 4). */
+#if DNN_VECTOR_BYTES == 64
+#ifdef DNN_FLOAT64
+#define DNN_INNER_LOW_ORDER 0, 8, 2, 10, 4, 12, 6, 14
+#define DNN_INNER_HIGH_ORDER 1, 9, 3, 11, 5, 13, 7, 15
+#define DNN_PAIRS_LOW_ORDER 0, 1, 2, 3, 8, 9, 10, 11
+#define DNN_PAIRS_HIGH_ORDER 4, 5, 6, 7, 12, 13, 14, 15
+#define DNN_HALVES_LOW_ORDER 0, 1, 4, 5, 8, 9, 12, 13
+#define DNN_HALVES_HIGH_ORDER 2, 3, 6, 7, 10, 11, 14, 15
+#else
+#define DNN_INNER_LOW_ORDER 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
+#define DNN_INNER_HIGH_ORDER 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
+#define DNN_PAIRS_LOW_ORDER 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define DNN_PAIRS_HIGH_ORDER 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define DNN_HALVES_LOW_ORDER 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define DNN_HALVES_HIGH_ORDER 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#endif
+#define DNN_QUARTERS 1
+#define DNN_LINE(i) ((i) % 2 * (DNN_LANES / 2) + (i) / 2 % 2 * (DNN_LANES / 4) + (i) / 4)
+#define DNN_PLACE(i, high) ((i) % 2 * (DNN_LANES / 2) + (high) * (DNN_LANES / 4) + (i) / 2)
+#elif DNN_VECTOR_BYTES == 32
 #ifdef DNN_FLOAT64
 #define DNN_INNER_LOW_ORDER 0, 4, 2, 6
 #define DNN_INNER_HIGH_ORDER 1, 5, 3, 7
@@ -93,12 +108,22 @@ typedef dnn_real dnn_vec_in_memory
 #define DNN_LINE(i) ((i) % 2 * (DNN_LANES / 2) + (i) / 2)
 #define DNN_PLACE(i, high) ((i) + (high) * (DNN_LANES / 2))
 #else
-#define DNN_INNER_LOW_ORDER DNN_LOW_ORDER
-#define DNN_INNER_HIGH_ORDER DNN_HIGH_ORDER
-#define DNN_HALVES_LOW_ORDER DNN_LOW_ORDER
-#define DNN_HALVES_HIGH_ORDER DNN_HIGH_ORDER
+#ifdef DNN_FLOAT64
+#define DNN_INNER_LOW_ORDER 0, 2
+#define DNN_INNER_HIGH_ORDER 1, 3
+#else
+#define DNN_INNER_LOW_ORDER 0, 4, 1, 5
+#define DNN_INNER_HIGH_ORDER 2, 6, 3, 7
+#endif
+#define DNN_HALVES_LOW_ORDER DNN_INNER_LOW_ORDER
+#define DNN_HALVES_HIGH_ORDER DNN_INNER_HIGH_ORDER
 #define DNN_LINE(i) (i)
 #define DNN_PLACE(i, high) (2 * (i) + (high))
+#endif
+#ifndef DNN_QUARTERS
+#define DNN_QUARTERS 0
+#define DNN_PAIRS_LOW_ORDER DNN_INNER_LOW_ORDER
+#define DNN_PAIRS_HIGH_ORDER DNN_INNER_HIGH_ORDER
 #endif
 #define DNN_ALWAYS_INLINE __attribute__((always_inline)) void
 #else
@@ -119,6 +144,9 @@ typedef dnn_real dnn_vec;
 #define DNN_LOG2_LANES 0
 #define DNN_INTERLEAVE_LOW(a, b) (a)
 #define DNN_INTERLEAVE_HIGH(a, b) (b)
+#define DNN_QUARTERS 0
+#define DNN_MIDDLE_LOW(a, b) (a)
+#define DNN_MIDDLE_HIGH(a, b) (b)
 #define DNN_LAST_LOW(a, b) (a)
 #define DNN_LAST_HIGH(a, b) (b)
 #define DNN_LINE(i) (i)

@@ -135,6 +135,7 @@ cdef extern from "mathfuncs.h" nogil:
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
         ROW_BLOCK "DNN_ROW_BLOCK"
         LOG2_LANES "DNN_LOG2_LANES"
+        QUARTERS "DNN_QUARTERS"
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
         PACK_SLOW_B_MIN_ROWS "DNN_PACK_SLOW_B_MIN_ROWS"
@@ -164,6 +165,8 @@ cdef extern from "mathfuncs.h" nogil:
     vec broadcast "DNN_BROADCAST"(real x) noexcept
     vec interleave_low "DNN_INTERLEAVE_LOW"(vec a, vec b) noexcept
     vec interleave_high "DNN_INTERLEAVE_HIGH"(vec a, vec b) noexcept
+    vec middle_low "DNN_MIDDLE_LOW"(vec a, vec b) noexcept
+    vec middle_high "DNN_MIDDLE_HIGH"(vec a, vec b) noexcept
     vec last_low "DNN_LAST_LOW"(vec a, vec b) noexcept
     vec last_high "DNN_LAST_HIGH"(vec a, vec b) noexcept
     int line_of "DNN_LINE"(int i) noexcept
