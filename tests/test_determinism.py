@@ -13,19 +13,20 @@ from dnncore import _kernels
 from dnncore import reference as ref
 from dnncore._blas_threads import blas_info, single_threaded_blas
 
-# A network for each way in which work is done: one tile, several tiles, BLAS.
+# A network for each way in which work is done: one tile, several tiles, zeros left out, BLAS.
 REGIMES = {
-    "tiny": ([2, 16, 1], 300, 30, None),
-    "small": ([64, 130, 70, 10], 700, 200, None),
-    "wide": ([211, 301, 307, 5], 600, 400, None),
-    "blas": ([211, 301, 307, 5], 600, 400, "blas"),
+    "tiny": ([2, 16, 1], "gelu", 300, 30, None),
+    "small": ([64, 130, 70, 10], "gelu", 700, 200, None),
+    "wide": ([211, 301, 307, 5], "gelu", 600, 400, None),
+    "zeros": ([211, 301, 307, 5], "relu", 600, 400, "own"),
+    "blas": ([211, 301, 307, 5], "gelu", 600, 400, "blas"),
 }
 THREADS = [1, 2, 3, 4, None]
 
 
 def train(regime, *, n_threads=None, seed=11, dtype="float32", dropout=True, epochs=2):
-    widths, rows, batch, path = REGIMES[regime]
-    layers = [dnn.Dense(n, "gelu") for n in widths[1:-1]] + [dnn.Dense(widths[-1])]
+    widths, activation, rows, batch, path = REGIMES[regime]
+    layers = [dnn.Dense(n, activation) for n in widths[1:-1]] + [dnn.Dense(widths[-1])]
     if dropout:
         layers.insert(1, dnn.Dropout(0.2))
     net = dnn.Network(widths[0], layers, loss="huber", dtype=dtype, seed=seed)
