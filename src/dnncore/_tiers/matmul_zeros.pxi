@@ -22,8 +22,7 @@ cdef struct Skipping:
     Py_ssize_t row             # elements from one of its rows in the cache to the next
     bint turned                # c[j, line] is what is stored
     # Scratch
-    real* values               # of the lists: CHUNK for each line of each chunk
-    int* places                # of their rows in `packed`
+    Entry* lists               # CHUNK entries for each line of each chunk
     real* packed               # CHUNK rows of a stripe
     real* sums                 # of a stripe of each line
     real* bias                 # of a stripe, or zeros
@@ -45,20 +44,18 @@ cdef Py_ssize_t skipping_scratch(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth
 ) noexcept nogil:
     cdef Py_ssize_t lines = min(max(rows, columns), <Py_ssize_t>LISTED_LINES)
-    cdef Py_ssize_t listed
     if not may_skip(rows, columns, depth) and not may_skip(columns, rows, depth):
         return 0
-    listed = lines * (min(depth, <Py_ssize_t>DEPTH_BLOCK) + CHUNK) + LANES
-    return (listed + listed * <Py_ssize_t>sizeof(int) // <Py_ssize_t>sizeof(real)
-            + (CHUNK + lines + 1) * STRIPE * LANES + 4 * LANES)
+    return ((CHUNK + lines + 1) * STRIPE * LANES
+            + lines * (min(depth, <Py_ssize_t>DEPTH_BLOCK) + CHUNK)
+            * <Py_ssize_t>(sizeof(Entry) // sizeof(real)))
 
 
 cdef inline bint many_zeros(
     Py_ssize_t lines, Py_ssize_t depth, const real* s, Py_ssize_t s_line, Py_ssize_t s_step
 ) noexcept nogil:
     """Whether a sample has enough of them. Operands without any are known by the first few."""
-    cdef real values[LANES]
-    cdef int places[LANES]
+    cdef Entry unused[LANES]
     cdef Py_ssize_t along = depth if s_step == 1 else lines
     cdef Py_ssize_t across = lines if s_step == 1 else depth
     cdef Py_ssize_t step = s_line if s_step == 1 else s_step
@@ -66,7 +63,7 @@ cdef inline bint many_zeros(
     for i in range(SAMPLES):
         kept += list_nonzero(
             vload(s + across * i // SAMPLES * step + (along - LANES) * (7 * i % 16) // 15), 0, 0,
-            values, places)
+            unused)
         if i == 3 and kept == 4 * LANES:
             return False
     return kept <= SKIP_MAX_SHARE * SAMPLES * LANES
@@ -98,7 +95,6 @@ cdef bint skips_zeros(const Product* g) noexcept nogil:
 cdef void skip_zeros(const Product* g, Skipping* k) noexcept nogil:
     cdef Py_ssize_t cut = depth_cut(g.depth), start = 0, depth, first, lines
     cdef Py_ssize_t most = min(k.lines, <Py_ssize_t>LISTED_LINES)
-    cdef Py_ssize_t listed = most * (cut + CHUNK)
     k.in_place = (
         k.d_column == 1 and k.width % LANES == 0 and <uintptr_t>k.d % 64 == 0
         and k.d_step * <Py_ssize_t>sizeof(real) % 64 == 0 and k.d_step <= STRIPE * LANES)
@@ -106,8 +102,7 @@ cdef void skip_zeros(const Product* g, Skipping* k) noexcept nogil:
     k.packed = <real*>g.scratch
     k.sums = k.packed + CHUNK * STRIPE * LANES
     k.bias = k.sums + most * STRIPE * LANES
-    k.values = k.bias + STRIPE * LANES
-    k.places = <int*>(k.values + listed + LANES)
+    k.lists = <Entry*>(k.bias + STRIPE * LANES)
     while start < g.depth:
         depth = min(cut, g.depth - start)
         first = 0
@@ -132,38 +127,36 @@ cdef void list_lines(
         s = k.s + first * k.s_line + (start + at) * k.s_step
         line = chunk * lines
         if k.s_step == 1:
-            list_along(lines, rows, s, k.s_line, <int>k.row, k.values + line * CHUNK,
-                       k.places + line * CHUNK, counts + line)
+            list_along(lines, rows, s, k.s_line, <int>k.row, k.lists + line * CHUNK,
+                       counts + line)
         else:
-            list_across(lines, rows, s, k.s_step, <int>k.row, k.values + line * CHUNK,
-                        k.places + line * CHUNK, counts + line)
+            list_across(lines, rows, s, k.s_step, <int>k.row, k.lists + line * CHUNK,
+                        counts + line)
         at += rows
         chunk += 1
 
 
 cdef void list_along(
-    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_line, int row, real* values,
-    int* places, int* counts
+    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_line, int row, Entry* lists,
+    int* counts
 ) noexcept nogil:
     cdef Py_ssize_t line
     cdef int p, n
     for line in range(lines):
         p = n = 0
         while p + LANES <= rows:
-            n += list_nonzero(vload(s + p), p * row, row, values + n, places + n)
+            n += list_nonzero(vload(s + p), p * row, row, lists + n)
             p += LANES
         if p < rows:
-            n += list_nonzero(
-                vload_part(s + p, rows - p), p * row, row, values + n, places + n)
+            n += list_nonzero(vload_part(s + p, rows - p), p * row, row, lists + n)
         counts[line] = n
         s += s_line
-        values += CHUNK
-        places += CHUNK
+        lists += CHUNK
 
 
 cdef void list_across(
-    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_step, int row, real* values,
-    int* places, int* counts
+    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_step, int row, Entry* lists,
+    int* counts
 ) noexcept nogil:
     # A square of LANES lines and LANES steps at a time, transposed in registers.
     cdef vec r[LANES]
@@ -182,8 +175,8 @@ cdef void list_across(
                     r[i] = vload_part(s + (p + line_of(i)) * s_step + line, m)
             transpose(r)
             for i in range(m):
-                n[i] += list_nonzero(r[i], p * row, row, values + (line + i) * CHUNK + n[i],
-                                     places + (line + i) * CHUNK + n[i])
+                n[i] += list_nonzero(
+                    r[i], p * row, row, lists + (line + i) * CHUNK + n[i])
             p += LANES
         for i in range(m):
             counts[line + i] = n[i]
@@ -217,8 +210,7 @@ cdef void pack_stripe(
 cdef struct Stripe:
     # A chunk's rows, to be added to some vectors of C in each of the listed lines
     Py_ssize_t lines
-    const real* values
-    const int* places
+    const Entry* lists
     const int* counts
     const real* packed
     const real* bias           # what sums begin with, or NULL if they go on
@@ -238,8 +230,7 @@ ctypedef void (*StripeKernel)(const Stripe*) noexcept nogil
 
 
 cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
-    cdef const real* values = t.values
-    cdef const int* places = t.places
+    cdef const Entry* lists = t.lists
     cdef const real* gate = t.gate
     cdef real* sums = t.sums
     cdef real* c = t.c
@@ -247,11 +238,9 @@ cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
     for line in range(t.lines):
         if t.claimed != NULL:
             claim_share(t, line)
-        stripe_row(vectors, t.counts[line], values, places, t.packed,
-                   t.bias if t.bias != NULL else sums, sums if t.keeps else NULL, t.rest, c,
-                   t.adds, t.relu, gate)
-        values += CHUNK
-        places += CHUNK
+        stripe_row(vectors, t.counts[line], lists, t.packed, t.bias if t.bias != NULL else sums,
+                   sums if t.keeps else NULL, t.rest, c, t.adds, t.relu, gate)
+        lists += CHUNK
         sums += STRIPE * LANES
         c += t.c_row
         if gate != NULL:
@@ -292,27 +281,10 @@ cdef void stripe_8(const Stripe* t) noexcept nogil:
     stripe(8, t)
 
 
-cdef void stripe_9(const Stripe* t) noexcept nogil:
-    stripe(9, t)
-
-
-cdef void stripe_10(const Stripe* t) noexcept nogil:
-    stripe(10, t)
-
-
-cdef void stripe_11(const Stripe* t) noexcept nogil:
-    stripe(11, t)
-
-
-cdef void stripe_12(const Stripe* t) noexcept nogil:
-    stripe(12, t)
-
-
-cdef StripeKernel stripe_kernels[12]
+cdef StripeKernel stripe_kernels[STRIPE]
 stripe_kernels[0], stripe_kernels[1], stripe_kernels[2] = stripe_1, stripe_2, stripe_3
 stripe_kernels[3], stripe_kernels[4], stripe_kernels[5] = stripe_4, stripe_5, stripe_6
-stripe_kernels[6], stripe_kernels[7], stripe_kernels[8] = stripe_7, stripe_8, stripe_9
-stripe_kernels[9], stripe_kernels[10], stripe_kernels[11] = stripe_10, stripe_11, stripe_12
+stripe_kernels[6], stripe_kernels[7] = stripe_7, stripe_8
 prepare_list()
 
 
@@ -365,8 +337,7 @@ cdef void skipping_part(
                 t.packed = k.d + (start + at) * k.d_step + j
             else:
                 pack_stripe(k, vectors, t.rest, start + at, rows, j)
-            t.values = k.values + chunk * lines * CHUNK
-            t.places = k.places + chunk * lines * CHUNK
+            t.lists = k.lists + chunk * lines * CHUNK
             t.counts = k.counts + chunk * lines
             t.bias = k.bias if chunk == 0 else NULL
             at += rows

@@ -196,11 +196,12 @@ cdef extern from "mathfuncs.h" nogil:
         Py_ssize_t c_row, bint accumulate, bint relu, const real* gate,
         Py_ssize_t gate_row) noexcept
     void prepare_list "dnn_prepare_list"() noexcept
-    int list_nonzero "dnn_list"(vec v, int first, int step, real* values, int* places) noexcept
+    ctypedef struct Entry "dnn_entry":
+        pass
+    int list_nonzero "dnn_list"(vec v, int first, int step, Entry* list) noexcept
     void stripe_row "dnn_stripe"(
-        const int vectors, int n, const real* values, const int* places, const real* b,
-        const real* start, real* sums, int rest, real* c, bint accumulate, bint relu,
-        const real* gate) noexcept
+        const int vectors, int n, const Entry* list, const real* b, const real* start, real* sums,
+        int rest, real* c, bint accumulate, bint relu, const real* gate) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const double SKIP_MAX_SHARE "DNN_SKIP_MAX_SHARE"
     const real REAL_MAX "DNN_REAL_MAX"

@@ -7,35 +7,55 @@
 
 #include "steps.h"
 
-/* Vectors of a row of C that are in registers at a time, with one for the element of A; and lines that
- * are listed at a time: the lists stay in the second-level cache. Longer rows of a packed chunk would
- * leave the first. */
-#if DNN_VECTOR_BYTES == 64
-enum { DNN_STRIPE = 8, DNN_LISTED_LINES = 192 };
+enum {
+    DNN_STRIPE = 8, /* vectors of a row of C that are in registers at a time */
+    /* Lines that are listed at a time: the lists stay in the second-level cache. */
+    DNN_LISTED_LINES = DNN_VECTOR_BYTES == 64 ? 192 : 96
+};
+
+/* An element that is not zero, and where its row of B is. In single precision both are read at once:
+ * loads are what a step has most of. */
+#ifdef DNN_FLOAT64
+typedef struct {
+    double value;
+    int64_t place;
+} dnn_entry;
 #else
-enum { DNN_STRIPE = 12, DNN_LISTED_LINES = 96 };
+typedef struct {
+    float value;
+    int32_t place;
+} dnn_entry;
 #endif
 
-/* The elements of v that are not 0 (NaN is not), to `values` in their order, and to `places` what
- * element i is listed as, first + i * step. Returns how many; whole vectors are written. */
-#if defined(__AVX512VL__) && DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
-static inline int dnn_list(dnn_vec v, int first, int step, dnn_real *values, int *places) {
+/* Lists the elements of v that are not 0 (NaN is not) in their order, element i with the place
+ * first + i * step. Returns how many; as many entries as a vector has elements are written. */
+#if defined(__AVX512F__) && DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
+static inline int dnn_list(dnn_vec v, int first, int step, dnn_entry *list) {
     const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i high =
+        _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     __mmask16 kept = _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-    __m512i all = _mm512_add_epi32(_mm512_set1_epi32(first),
-                                   _mm512_mullo_epi32(count, _mm512_set1_epi32(step)));
-    _mm512_storeu_ps(values, _mm512_maskz_compress_ps(kept, (__m512)v));
-    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(kept, all));
+    __m512i places = _mm512_add_epi32(_mm512_set1_epi32(first),
+                                      _mm512_mullo_epi32(count, _mm512_set1_epi32(step)));
+    __m512i values = _mm512_maskz_compress_epi32(kept, (__m512i)v);
+    places = _mm512_maskz_compress_epi32(kept, places);
+    _mm512_storeu_si512(list, _mm512_permutex2var_epi32(values, low, places));
+    _mm512_storeu_si512(list + 8, _mm512_permutex2var_epi32(values, high, places));
     return __builtin_popcount(kept);
 }
-#elif defined(__AVX512VL__) && DNN_VECTOR_BYTES == 64
-static inline int dnn_list(dnn_vec v, int first, int step, dnn_real *values, int *places) {
-    const __m256i count = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+#elif defined(__AVX512F__) && DNN_VECTOR_BYTES == 64
+static inline int dnn_list(dnn_vec v, int first, int step, dnn_entry *list) {
+    const __m512i count = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
     __mmask8 kept = _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
-    __m256i all = _mm256_add_epi32(_mm256_set1_epi32(first),
-                                   _mm256_mullo_epi32(count, _mm256_set1_epi32(step)));
-    _mm512_storeu_pd(values, _mm512_maskz_compress_pd(kept, (__m512d)v));
-    _mm256_storeu_si256((__m256i *)places, _mm256_maskz_compress_epi32(kept, all));
+    __m512i places = _mm512_add_epi64(_mm512_set1_epi64(first),
+                                      _mm512_mul_epu32(count, _mm512_set1_epi64(step)));
+    __m512i values = _mm512_maskz_compress_epi64(kept, (__m512i)v);
+    places = _mm512_maskz_compress_epi64(kept, places);
+    _mm512_storeu_si512(list, _mm512_permutex2var_epi64(values, low, places));
+    _mm512_storeu_si512(list + 4, _mm512_permutex2var_epi64(values, high, places));
     return __builtin_popcount(kept);
 }
 #elif defined(__AVX2__) && DNN_VECTOR_BYTES == 32
@@ -49,33 +69,38 @@ static void dnn_prepare_list(void) {
             if (m >> bit & 1) dnn_set_bits[m] |= (uint64_t)bit << 8 * n++;
     }
 }
-static inline int dnn_list(dnn_vec v, int first, int step, dnn_real *values, int *places) {
+static inline int dnn_list(dnn_vec v, int first, int step, dnn_entry *list) {
 #ifdef DNN_FLOAT64
     int kept = _mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_setzero_pd(), _CMP_NEQ_UQ));
-    __m128i bits = _mm_loadl_epi64((const __m128i *)&dnn_set_bits[kept]);
-    __m256i halves = _mm256_slli_epi64(_mm256_cvtepu8_epi64(bits), 1); /* of element i: 2 i, 2 i + 1 */
-    halves = _mm256_or_si256(halves, _mm256_slli_epi64(_mm256_add_epi64(halves, _mm256_set1_epi64x(1)), 32));
-    _mm256_storeu_pd(values, (__m256d)_mm256_permutevar8x32_ps((__m256)v, halves));
-    __m128i all = _mm_mullo_epi32(_mm_cvtepu8_epi32(bits), _mm_set1_epi32(step));
-    _mm_storeu_si128((__m128i *)places, _mm_add_epi32(all, _mm_set1_epi32(first)));
+    __m256i bits = _mm256_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)&dnn_set_bits[kept]));
+    __m256i halves = _mm256_slli_epi64(bits, 1); /* element i is made of those numbered 2 i, 2 i + 1 */
+    __m256i upper = _mm256_slli_epi64(_mm256_add_epi64(halves, _mm256_set1_epi64x(1)), 32);
+    __m256d values = (__m256d)_mm256_permutevar8x32_epi32((__m256i)v, _mm256_or_si256(halves, upper));
+    __m256d places = (__m256d)_mm256_add_epi64(_mm256_mul_epu32(bits, _mm256_set1_epi64x(step)),
+                                               _mm256_set1_epi64x(first));
+    __m256d low = _mm256_unpacklo_pd(values, places), high = _mm256_unpackhi_pd(values, places);
+    _mm256_storeu_pd((double *)list, _mm256_permute2f128_pd(low, high, 0x20));
+    _mm256_storeu_pd((double *)(list + 2), _mm256_permute2f128_pd(low, high, 0x31));
 #else
     int kept = _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ));
-    __m128i bits = _mm_loadl_epi64((const __m128i *)&dnn_set_bits[kept]);
-    __m256i order = _mm256_cvtepu8_epi32(bits);
-    _mm256_storeu_ps(values, _mm256_permutevar8x32_ps((__m256)v, order));
-    __m256i all = _mm256_mullo_epi32(order, _mm256_set1_epi32(step));
-    _mm256_storeu_si256((__m256i *)places, _mm256_add_epi32(all, _mm256_set1_epi32(first)));
+    __m256i bits = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)&dnn_set_bits[kept]));
+    __m256 values = _mm256_permutevar8x32_ps((__m256)v, bits);
+    __m256 places = (__m256)_mm256_add_epi32(_mm256_mullo_epi32(bits, _mm256_set1_epi32(step)),
+                                             _mm256_set1_epi32(first));
+    __m256 low = _mm256_unpacklo_ps(values, places), high = _mm256_unpackhi_ps(values, places);
+    _mm256_storeu_ps((float *)list, _mm256_permute2f128_ps(low, high, 0x20));
+    _mm256_storeu_ps((float *)(list + 4), _mm256_permute2f128_ps(low, high, 0x31));
 #endif
     return __builtin_popcount(kept);
 }
 #else
-static inline int dnn_list(dnn_vec v, int first, int step, dnn_real *values, int *places) {
+static inline int dnn_list(dnn_vec v, int first, int step, dnn_entry *list) {
     dnn_real lanes[DNN_VECTOR_BYTES / sizeof(dnn_real)];
     int n = 0;
     DNN_STORE(lanes, v);
     for (int i = 0; i < DNN_LANES; i++) {
-        values[n] = lanes[i];
-        places[n] = first + i * step;
+        list[n].value = lanes[i];
+        list[n].place = first + i * step;
         n += lanes[i] != 0;
     }
     return n;
@@ -85,21 +110,27 @@ static inline int dnn_list(dnn_vec v, int first, int step, dnn_real *values, int
 static inline void dnn_prepare_list(void) {}
 #endif
 
-/* `vectors` vectors of one row of C: `start` and, for each of n elements of A, its row of B. They end
+/* `vectors` vectors of one row of C: `start` and, for each of the n in the list, its row of B. They end
  * in `sums`, or if that is NULL in C (the last of them with `rest` elements) after what a product does
  * at its end. */
-static inline DNN_ALWAYS_INLINE dnn_stripe(const int vectors, int n, const dnn_real *values,
-                                           const int *places, const dnn_real *b,
-                                           const dnn_real *start, dnn_real *sums, int rest,
-                                           dnn_real *c, int accumulate, int relu,
-                                           const dnn_real *gate) {
+static inline DNN_ALWAYS_INLINE dnn_stripe(const int vectors, int n, const dnn_entry *list,
+                                           const dnn_real *b, const dnn_real *start,
+                                           dnn_real *sums, int rest, dnn_real *c, int accumulate,
+                                           int relu, const dnn_real *gate) {
     const int last = vectors - 1;
-    dnn_vec acc[12];
+    dnn_vec acc[DNN_STRIPE];
     DNN_UNROLL_ROWS
     for (int j = 0; j < vectors; j++) acc[j] = DNN_LOAD(start + j * DNN_LANES);
-    for (int p = 0; p < n; p++) {
-        const dnn_real *row = b + places[p];
-        dnn_vec x = DNN_BROADCAST(values[p]);
+    for (const dnn_entry *end = list + n; list < end; list++) {
+#if DNN_VECTOR_BYTES > 8 && !defined(DNN_FLOAT64)
+        uint64_t both;
+        memcpy(&both, list, sizeof both);
+        const dnn_real *row = b + (int32_t)(both >> 32);
+        dnn_vec x = (dnn_vec)((int32_t)both - (dnn_mask){0});
+#else
+        const dnn_real *row = b + list->place;
+        dnn_vec x = DNN_BROADCAST(list->value);
+#endif
         DNN_UNROLL_ROWS
         for (int j = 0; j < vectors; j++) acc[j] += x * DNN_LOAD(row + j * DNN_LANES);
     }
