@@ -25,6 +25,9 @@ typedef struct {
     float value;
     int32_t place;
 } dnn_entry;
+#if DNN_VECTOR_BYTES > 8 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define DNN_ONE_LOAD
+#endif
 #endif
 
 /* Lists the elements of v that are not 0 (NaN is not) in their order, element i with the place
@@ -122,7 +125,7 @@ static inline DNN_ALWAYS_INLINE dnn_stripe(const int vectors, int n, const dnn_e
     DNN_UNROLL_ROWS
     for (int j = 0; j < vectors; j++) acc[j] = DNN_LOAD(start + j * DNN_LANES);
     for (const dnn_entry *end = list + n; list < end; list++) {
-#if DNN_VECTOR_BYTES > 8 && !defined(DNN_FLOAT64)
+#ifdef DNN_ONE_LOAD
         uint64_t both;
         memcpy(&both, list, sizeof both);
         const dnn_real *row = b + (int32_t)(both >> 32);
