@@ -46,8 +46,9 @@ cdef Py_ssize_t skipping_scratch(
     cdef Py_ssize_t lines = min(max(rows, columns), <Py_ssize_t>LISTED_LINES)
     if not may_skip(rows, columns, depth) and not may_skip(columns, rows, depth):
         return 0
+    depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
     return ((CHUNK + lines + 1) * STRIPE * LANES
-            + lines * (min(depth, <Py_ssize_t>DEPTH_BLOCK) + CHUNK)
+            + lines * ((depth + CHUNK - 1) // CHUNK * CHUNK)
             * <Py_ssize_t>(sizeof(Entry) // sizeof(real)))
 
 
