@@ -93,12 +93,12 @@ cdef Py_ssize_t scratch_elements(
         op = &net.operations[i]
         if op.kind != DENSE:
             continue
-        found = max(found, net.table.product_scratch(rows, op.n_out, op.n_in))
+        found = max(found, net.table.product_scratch(rows, op.n_out, op.n_in, False))
         if training:
-            found = max(found, net.table.product_scratch(rows, op.n_in, op.n_out))
+            found = max(found, net.table.product_scratch(rows, op.n_in, op.n_out, False))
             found = max(found, (
-                net.table.product_scratch(op.tile, op.n_out, rows) if op.n_out > 1
-                else net.table.product_scratch(1, op.tile, rows)))
+                net.table.product_scratch(op.tile, op.n_out, rows, True) if op.n_out > 1
+                else net.table.product_scratch(1, op.tile, rows, True)))
     return found
 
 

@@ -221,7 +221,7 @@ cdef const KernelTable* kernel_table(Py_ssize_t itemsize) noexcept nogil:
 cdef Py_ssize_t scratch_elements(Py_ssize_t itemsize) noexcept nogil:
     """Elements of scratch that suffice for any product."""
     cdef Py_ssize_t any_size = PY_SSIZE_T_MAX
-    return kernel_table(itemsize).product_scratch(any_size, any_size, any_size)
+    return kernel_table(itemsize).product_scratch(any_size, any_size, any_size, True)
 
 
 # ----------------------------------------------------------------------------------------

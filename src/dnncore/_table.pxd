@@ -129,9 +129,10 @@ ctypedef struct KernelTable:
         int kind, Py_ssize_t rows, Py_ssize_t columns,
         const void* da, const void* z, const void* a, void* dz) noexcept nogil
     void (*product)(const Product* p) noexcept nogil
-    # Elements of scratch for products of up to so many rows, columns and depth
+    # Elements of scratch for products of up to so many rows, columns and depth; `across`: of an A
+    # whose columns are contiguous
     Py_ssize_t (*product_scratch)(
-        Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth) noexcept nogil
+        Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint across) noexcept nogil
     void (*column_sums)(
         Py_ssize_t rows, Py_ssize_t columns, const void* x, Py_ssize_t x_row,
         void* out) noexcept nogil

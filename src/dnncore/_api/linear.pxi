@@ -87,7 +87,8 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     p.accumulate = accumulate
     p.epilogue = EPI_RELU if relu else (EPI_NONE if bgate is None else EPI_GATE)
     cdef const KernelTable* table = kernel_table(size)
-    cdef _Scratch scratch = _Scratch(size, table.product_scratch(p.rows, p.columns, p.depth))
+    cdef _Scratch scratch = _Scratch(size, table.product_scratch(
+        p.rows, p.columns, p.depth, transpose_a))
     p.scratch = scratch.panel
     with nogil:
         matmul(table, &p)
@@ -179,7 +180,7 @@ def dense_forward(x, w, b, activation="identity", out=None, z_out=None):
         keep_apart(bz, other)
     cdef void* z = bo.view.buf if bz is None else bz.view.buf
     cdef const KernelTable* table = kernel_table(size)
-    cdef _Scratch scratch = _Scratch(size, table.product_scratch(rows, n_out, n_in))
+    cdef _Scratch scratch = _Scratch(size, table.product_scratch(rows, n_out, n_in, False))
     with nogil:
         _linear_forward(table, kind, rows, n_in, n_out, bx.view.buf, bw.view.buf, bb.view.buf,
                         z, bo.view.buf, scratch.panel)
@@ -267,7 +268,8 @@ def dense_backward(da, x, w, z, a, activation="identity", *, bint need_dx=True,
     cdef void* p_dx = source(bdx)
     cdef const KernelTable* table = kernel_table(size)
     cdef _Scratch scratch = _Scratch(size, max(
-        table.product_scratch(n_in, n_out, rows), table.product_scratch(rows, n_in, n_out)))
+        table.product_scratch(n_in, n_out, rows, True),
+        table.product_scratch(rows, n_in, n_out, False)))
     with nogil:
         _linear_backward(table, kind, rows, n_in, n_out, bd.view.buf, bx.view.buf, bw.view.buf,
                          p_z, p_a, bdz.view.buf, p_dx, bdw.view.buf, bdb.view.buf,

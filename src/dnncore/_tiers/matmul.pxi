@@ -361,10 +361,10 @@ cdef inline bint is_crowded(Py_ssize_t step) noexcept nogil:
 
 
 cdef Py_ssize_t product_scratch(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint across
 ) noexcept nogil:
     """Elements of scratch that suffice for a product of this size and for all smaller ones."""
-    cdef Py_ssize_t skipping = skipping_scratch(rows, columns, depth)
+    cdef Py_ssize_t skipping = skipping_scratch(rows, columns, depth, across)
     depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
     if packs_a(rows, columns, True):  # and room for the last whole vector stored into A
         return max(skipping, depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES)

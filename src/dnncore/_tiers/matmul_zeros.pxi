@@ -41,11 +41,14 @@ cdef inline bint may_skip(Py_ssize_t lines, Py_ssize_t width, Py_ssize_t depth) 
 
 
 cdef Py_ssize_t skipping_scratch(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint across
 ) noexcept nogil:
-    cdef Py_ssize_t lines = min(max(rows, columns), <Py_ssize_t>LISTED_LINES)
-    if not may_skip(rows, columns, depth) and not may_skip(columns, rows, depth):
+    cdef Py_ssize_t lines = rows if may_skip(rows, columns, depth) else 0
+    if across and may_skip(columns, rows, depth):
+        lines = max(lines, columns)
+    if lines == 0:
         return 0
+    lines = min(lines, <Py_ssize_t>LISTED_LINES)
     depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
     return ((CHUNK + lines + 1) * STRIPE * LANES
             + lines * ((depth + CHUNK - 1) // CHUNK * CHUNK)
