@@ -13,6 +13,7 @@
 # Every element of C is the sum over depth in ascending order, whatever the tile it falls into:
 # results do not depend on how rows and columns are cut (how depth is cut, depends on it alone).
 # Few rows, little depth, and one column, whose order of sums is its own: matmul_narrow.pxi.
+# Operands with many zeros: matmul_zeros.pxi.
 
 cdef struct Panel:
     # What the blocks of a panel share; a, c and gate begin at the first row.
@@ -221,6 +222,21 @@ cdef void pack_rows(
             out += 2 * LANES
 
 
+cdef inline inlined interleave(const bint middle, vec* r) noexcept nogil:
+    """A stage of the network before its last one."""
+    cdef vec t[LANES]
+    cdef int i
+    for i in range(LANES // 2):
+        if middle:
+            t[2 * i] = middle_low(r[i], r[i + LANES // 2])
+            t[2 * i + 1] = middle_high(r[i], r[i + LANES // 2])
+        else:
+            t[2 * i] = interleave_low(r[i], r[i + LANES // 2])
+            t[2 * i + 1] = interleave_high(r[i], r[i + LANES // 2])
+    for i in range(2 * (LANES // 2)):
+        r[i] = t[i]
+
+
 cdef inline inlined transpose(vec* r) noexcept nogil:
     """LANES vectors of LANES elements, transposed by a network of log2(LANES) interleavings.
 
@@ -229,17 +245,9 @@ cdef inline inlined transpose(vec* r) noexcept nogil:
     cdef vec t[LANES]
     cdef int stage, i
     for stage in range(LOG2_LANES - 1 - QUARTERS):
-        for i in range(LANES // 2):
-            t[2 * i] = interleave_low(r[i], r[i + LANES // 2])
-            t[2 * i + 1] = interleave_high(r[i], r[i + LANES // 2])
-        for i in range(LANES):
-            r[i] = t[i]
+        interleave(False, r)
     if QUARTERS:
-        for i in range(LANES // 2):
-            t[2 * i] = middle_low(r[i], r[i + LANES // 2])
-            t[2 * i + 1] = middle_high(r[i], r[i + LANES // 2])
-        for i in range(LANES):
-            r[i] = t[i]
+        interleave(True, r)
     for i in range(LANES // 2):
         t[place(i, 0)] = last_low(r[i], r[i + LANES // 2])
         t[place(i, 1)] = last_high(r[i], r[i + LANES // 2])

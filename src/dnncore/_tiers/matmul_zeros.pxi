@@ -76,8 +76,6 @@ cdef inline bint many_zeros(
 cdef bint skips_zeros(const Product* g) noexcept nogil:
     """Compute the product without the zeros of an operand, if one has many; says whether."""
     cdef Skipping k
-    if goes_by_row(g):
-        return False
     if (may_skip(g.rows, g.columns, g.depth) and (g.a_row == 1 or g.a_step == 1)
             and many_zeros(g.rows, g.depth, <const real*>g.a, g.a_row, g.a_step)):
         k.lines, k.width, k.turned = g.rows, g.columns, False

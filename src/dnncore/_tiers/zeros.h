@@ -32,33 +32,28 @@ typedef struct {
 
 /* Lists the elements of v that are not 0 (NaN is not) in their order, element i with the place
  * first + i * step. Returns how many; as many entries as a vector has elements are written. */
-#if defined(__AVX512F__) && DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
+#if DNN_VECTOR_BYTES == 64
+#ifdef DNN_FLOAT64
+#define DNN_COUNT 0, 1, 2, 3, 4, 5, 6, 7
+#define DNN_LOW_ORDER 0, 8, 1, 9, 2, 10, 3, 11
+#define DNN_HIGH_ORDER 4, 12, 5, 13, 6, 14, 7, 15
+#define DNN_KEPT(v) _mm512_cmp_pd_mask((__m512d)(v), _mm512_setzero_pd(), _CMP_NEQ_UQ)
+#define DNN_COMPRESS(kept, v) ((dnn_mask)_mm512_maskz_compress_epi64(kept, (__m512i)(v)))
+#else
+#define DNN_COUNT 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define DNN_LOW_ORDER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define DNN_HIGH_ORDER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define DNN_KEPT(v) _mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_NEQ_UQ)
+#define DNN_COMPRESS(kept, v) ((dnn_mask)_mm512_maskz_compress_epi32(kept, (__m512i)(v)))
+#endif
 static inline int dnn_list(dnn_vec v, int first, int step, dnn_entry *list) {
-    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const __m512i high =
-        _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    __mmask16 kept = _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-    __m512i places = _mm512_add_epi32(_mm512_set1_epi32(first),
-                                      _mm512_mullo_epi32(count, _mm512_set1_epi32(step)));
-    __m512i values = _mm512_maskz_compress_epi32(kept, (__m512i)v);
-    places = _mm512_maskz_compress_epi32(kept, places);
-    _mm512_storeu_si512(list, _mm512_permutex2var_epi32(values, low, places));
-    _mm512_storeu_si512(list + 8, _mm512_permutex2var_epi32(values, high, places));
-    return __builtin_popcount(kept);
-}
-#elif defined(__AVX512F__) && DNN_VECTOR_BYTES == 64
-static inline int dnn_list(dnn_vec v, int first, int step, dnn_entry *list) {
-    const __m512i count = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
-    const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-    __mmask8 kept = _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
-    __m512i places = _mm512_add_epi64(_mm512_set1_epi64(first),
-                                      _mm512_mul_epu32(count, _mm512_set1_epi64(step)));
-    __m512i values = _mm512_maskz_compress_epi64(kept, (__m512i)v);
-    places = _mm512_maskz_compress_epi64(kept, places);
-    _mm512_storeu_si512(list, _mm512_permutex2var_epi64(values, low, places));
-    _mm512_storeu_si512(list + 4, _mm512_permutex2var_epi64(values, high, places));
+    const dnn_mask count = {DNN_COUNT};
+    const int kept = DNN_KEPT(v);
+    dnn_mask values = DNN_COMPRESS(kept, v);
+    dnn_mask places = DNN_COMPRESS(kept, (dnn_int)first + count * (dnn_int)step);
+    _mm512_storeu_si512(list, (__m512i)DNN_SHUFFLE(values, places, DNN_LOW_ORDER));
+    _mm512_storeu_si512(list + DNN_LANES / 2,
+                        (__m512i)DNN_SHUFFLE(values, places, DNN_HIGH_ORDER));
     return __builtin_popcount(kept);
 }
 #elif defined(__AVX2__) && DNN_VECTOR_BYTES == 32
