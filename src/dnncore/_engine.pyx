@@ -23,6 +23,8 @@ brings the threads, ``_engine_space.pxi`` the memory, ``_engine_data.pxi`` the e
 
 import numpy as np
 
+from dnncore._memory import aligned_bytes
+
 cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS,

@@ -64,14 +64,15 @@ cdef class Workspace:
                 base, &total, losses * net.parts_elements * size if training else 0)
             if sweep == 0:
                 try:
-                    # NumPy asks for huge pages where that pays, which malloc does not.
-                    self.arena = np_empty(total + 64, np.uint8)
+                    # A prediction's is soon given back, and malloc has it at hand for the next.
+                    self.arena = (
+                        aligned_bytes(total) if training else np_empty(total + 64, np.uint8))
                 except MemoryError:
                     raise MemoryError(
                         f"no memory for a workspace of {total} bytes ({rows} rows); "
                         "use a smaller batch_size") from None
                 base = address(self.arena)
-                base += 64 - <size_t>base % 64
+                base += -<size_t>base % 64
         for i in range(net.n_slots):
             s.slots[i].delta = s.slots[s.slots[i].owner].delta
         if training:

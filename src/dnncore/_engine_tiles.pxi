@@ -131,7 +131,7 @@ cdef Py_ssize_t PACKING_ROWS = 48             # from which on a product packs it
 cdef Py_ssize_t BROAD = 256                   # outputs for which that pays
 cdef Py_ssize_t CUT_ELEMENTS = 4096           # of a layer worth cutting
 cdef Py_ssize_t LOW_CUT_ELEMENTS = 16384      # ... if it has fewer than PACKING_ROWS inputs
-cdef Py_ssize_t FETCHED = 1024                # bytes of rows to come, asked for while one is copied
+cdef Py_ssize_t FETCHED = 4096                # bytes of rows to come, asked for while one is copied
 
 
 cdef inline Py_ssize_t equal_parts(Py_ssize_t rows, Py_ssize_t tiles) noexcept nogil:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from dnncore import _custom_loss, _kernels, prediction
 from dnncore._data import ClassWeight, as_data, weigh
 from dnncore._engine import Data, Program
+from dnncore._memory import aligned_zeros
 from dnncore._scores import scores
 from dnncore._steps import exclusive
 from dnncore._threads import threads_for
@@ -22,7 +23,7 @@ from dnncore.initializers import default_initializer, initialize
 from dnncore.layers import BatchNorm, Dense, Layer, check_layers, layer_from_config, walk
 from dnncore.losses import Custom, Loss, as_loss, loss_from_config
 from dnncore.metrics import Metric, as_metrics
-from dnncore.program import Parameter, aligned_zeros, layout_of
+from dnncore.program import Parameter, layout_of
 from dnncore.targets import Targets
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnncore._kernels import OPTIMIZERS as _KERNELS
+from dnncore._memory import aligned_zeros
 from dnncore._schedule import Schedule, as_schedule
 from dnncore._validation import check_real
-from dnncore.program import aligned_zeros
 
 if TYPE_CHECKING:
     from typing import Self

@@ -11,7 +11,7 @@
 #endif
 
 #ifdef __GNUC__
-#define DNN_PREFETCH_LINE(p) __builtin_prefetch(p)
+#define DNN_PREFETCH_LINE(p) __builtin_prefetch(p, 0, 2)
 #else
 #define DNN_PREFETCH_LINE(p) ((void)0)
 #endif

@@ -30,7 +30,7 @@ from dnncore.layers import (
 if TYPE_CHECKING:
     from dnncore._engine import OperationFields
 
-__all__ = ["Layout", "Parameter", "Place", "aligned_zeros", "layout_of"]
+__all__ = ["Layout", "Parameter", "Place", "layout_of"]
 
 _NORMS: dict[type[Layer], str] = {
     LayerNorm: "layer_norm",
@@ -236,10 +236,3 @@ def layout_of(n_in: int, layers: Sequence[Layer]) -> Layout:
     layout = Layout([n_in])
     layout.add(layers, 0, "")
     return layout
-
-
-def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros whose first element starts a 64-byte cache line."""
-    memory = np.zeros(n * dtype.itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + n * dtype.itemsize].view(dtype)
