@@ -78,7 +78,7 @@ def _epochs(net: Any, x: Any, y: Any, epochs: int, batch: int, optimizer: str, t
 
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
-    from dnncore._threads import WORTH_SHARING, threads_for
+    from dnncore._threads import WORTH_SHARING, threads_for, training_work
 
     content = document("sharing", asked, (1, usable_cpus()), worth_sharing=WORTH_SHARING)
     for work in cases():
@@ -91,7 +91,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         )
         size = 3.0 * work.batch * sum(work.weights)
         row: dict[str, Any] = {"name": work.name, "workload": work.to_dict(), "work": size}
-        row["default_threads"] = threads_for(None, size)
+        row["default_threads"] = threads_for(None, training_work(work.batch, sum(work.weights)))
         for name, seconds in found.items():
             row[name] = summary(seconds)
         row["speedup"] = min(found["1"]) / min(found["all"])

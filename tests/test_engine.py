@@ -9,7 +9,7 @@ import dnncore as dnn
 from dnncore import _kernels
 from dnncore import reference as ref
 from dnncore._engine import MAX_THREADS, Data, Position
-from dnncore._threads import available_cpus, threads_for
+from dnncore._threads import available_cpus, threads_for, training_work
 
 SGD = dnn.SGD(0.1).settings()
 
@@ -255,6 +255,13 @@ def test_number_of_threads(monkeypatch):
     for bad in (0, -1, 1.5, "2", True):
         with pytest.raises((TypeError, ValueError), match="n_threads"):
             threads_for(bad, 0)
+
+
+def test_steps_of_few_rows_are_shared_if_their_weights_are_far():
+    """A thread more is worth it only if the caches of one processor do not hold the weights."""
+    assert threads_for(None, training_work(12, 2**18 - 1)) == 1
+    assert training_work(13, 2**18 - 1) == 39.0 * (2**18 - 1)
+    assert training_work(2, 2**18) == 6.0 * 2**18
 
 
 @pytest.mark.parametrize("moments", [np.zeros(3), np.zeros(26, np.float32)])

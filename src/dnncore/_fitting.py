@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from dnncore import checkpoints
 from dnncore._data import ClassWeight, as_validation, split, weigh
 from dnncore._scores import scores
-from dnncore._threads import threads_for
+from dnncore._threads import threads_for, training_work
 from dnncore._validation import check_bool, check_int
 from dnncore.averaging import Averaging, as_averaging
 from dnncore.callbacks import (
@@ -126,7 +126,7 @@ def plan_fit(
         step_rows,
         chosen,
         shuffle and step_rows < data.rows,
-        threads_for(n_threads, 3.0 * size * network._program.work_per_row),
+        threads_for(n_threads, training_work(size, network._program.work_per_row)),
         called,
         score if names else None,
         tuple(names),

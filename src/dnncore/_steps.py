@@ -11,7 +11,7 @@ from dnncore._blas_threads import limits_for, single_threaded_blas
 from dnncore._divergence import LastFinite, diverged
 from dnncore._engine import Data
 from dnncore._kernels import all_finite
-from dnncore._threads import threads_for
+from dnncore._threads import threads_for, training_work
 from dnncore.optimizers import Optimizer, OptimizerState
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def exclusive(network: Model, *, engine_only: bool = False) -> Iterator[None]:
 
 def train_step(network: Network, data: Data, optimizer: Optimizer) -> float:
     """One step on validated data; see ``Network.train_step``."""
-    threads = threads_for(None, 3.0 * data.rows * network._program.work_per_row)
+    threads = threads_for(None, training_work(data.rows, network._program.work_per_row))
     position = network._position
     with exclusive(network, engine_only=True):
         state, last = _prepare(network, optimizer)

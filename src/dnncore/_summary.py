@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnncore._threads import threads_for
+from dnncore._threads import threads_for, training_work
 from dnncore.layers import AlphaDropout, Dense, Dropout, GaussianNoise, Layer
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _name(layer: Layer) -> str:
 def fit_bytes(network: Model, batch_size: int) -> int:
     """Bytes that a network takes while it trains with Adam, data left out."""
     program = network._compile()
-    threads = threads_for(None, 3.0 * batch_size * program.work_per_row)
+    threads = threads_for(None, training_work(batch_size, program.work_per_row))
     # Parameters, two moments, and the last finite parameters.
     kept = 4 * network.n_params * network.dtype.itemsize
     return kept + program.workspace_bytes(batch_size, threads)

@@ -7,10 +7,13 @@ import os
 from dnncore._engine import MAX_THREADS
 from dnncore._validation import check_int
 
-__all__ = ["available_cpus", "threads_for"]
+__all__ = ["available_cpus", "threads_for", "training_work"]
 
 WORTH_SHARING = 1_000_000
 """Multiply-adds of a step below which threads cost more than they bring."""
+FEW_ROWS = 12
+NEAR_WEIGHTS = 1 << 18
+"""Rows up to which a step is not shared if one processor's caches hold all its weights."""
 
 
 def available_cpus() -> int:
@@ -41,3 +44,14 @@ def threads_for(n_threads: int | None, work: float) -> int:
     if n_threads is not None:
         return min(check_int(n_threads, "n_threads"), MAX_THREADS)
     return min(available_cpus(), MAX_THREADS) if work >= WORTH_SHARING else 1
+
+
+def training_work(rows: int, work_per_row: float) -> float:
+    """Multiply-adds of a training step, as far as threads can share them.
+
+    A few rows are little work for each weight. If one processor has all weights nearby, fetching
+    those that the other has just updated takes as long as is saved.
+    """
+    if rows <= FEW_ROWS and work_per_row < NEAR_WEIGHTS:
+        return 0.0
+    return 3.0 * rows * work_per_row

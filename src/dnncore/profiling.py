@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dnncore import _kernels
 from dnncore._engine import CLOCK_CELLS, CLOCK_PARTS, Clock
-from dnncore._threads import threads_for
+from dnncore._threads import threads_for, training_work
 from dnncore._validation import INT_MAX, as_float_dtype, check_int, check_real
 from dnncore.callbacks import Callback
 
@@ -188,7 +188,7 @@ def profile(
     trained = network.copy()
     program, rows = trained._program, max(len(np.atleast_1d(y)), 1)
     size = rows if batch_size is None else min(check_int(batch_size, "batch_size"), rows)
-    threads = threads_for(n_threads, 3.0 * size * program.work_per_row)
+    threads = threads_for(n_threads, training_work(size, program.work_per_row))
     operations: list[dict[str, Any]] = [dict(fields) for fields in network._layout.operations]
     watch = _Watch(threads, len(operations), rows, seconds)
     try:

@@ -16,6 +16,7 @@ from dnncore import _custom_loss
 from dnncore._engine import Position
 from dnncore._state import model_arrays
 from dnncore._steps import exclusive
+from dnncore._threads import training_work
 from dnncore.callbacks import (
     Callback,
     Checkpoint,
@@ -66,7 +67,7 @@ class Loop:
         )
         self.aim = objective_of(estimator, network.n_out)
         self.threads = choose_threads(
-            estimator, 3.0 * self.batch_size * network._program.work_per_row
+            estimator, training_work(self.batch_size, network._program.work_per_row)
         )
         self.constant = None if self.aim.constant is None else self.aim.constant(self.y)
         self.validation = None if held is None else ValidationSet(estimator, held)
