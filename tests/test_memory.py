@@ -27,7 +27,7 @@ def asks_for_large_pages(address: int) -> bool:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "nbytes", [0, 8, 4096, LARGE_PAGE - 8, LARGE_PAGE, LARGE_PAGE + 8, 3 * LARGE_PAGE + 4096]
+    "nbytes", [8, 4096, LARGE_PAGE - 8, LARGE_PAGE, LARGE_PAGE + 8, 3 * LARGE_PAGE + 4096]
 )
 def test_zeros_on_a_line_of_their_own(nbytes, dtype):
     n = nbytes // np.dtype(dtype).itemsize
