@@ -51,7 +51,6 @@ from dnncore._table cimport (
     ACT_IDENTITY,
     ACT_RELU,
     ACT_SOFTMAX,
-    EPI_CLAIM,
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,

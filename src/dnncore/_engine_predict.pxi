@@ -122,7 +122,7 @@ cdef void columns_tile(const Inference* t, int worker, Py_ssize_t tile) noexcept
     c = t.space.slots[op.target].value + first * size
     dense_product(net, t.space, op,
                   t.batch.x if op.source == 0 else t.space.slots[op.source].value, t.rows, first,
-                  columns, c, worker)
+                  columns, c, NULL, worker)
     if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
         for i in range(t.rows):
             net.table.activation_forward(op.activation, 1, columns, c, c)

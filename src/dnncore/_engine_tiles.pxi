@@ -34,6 +34,7 @@ cdef struct Operation:
     int activation             # DENSE, ACTIVATION, BLEND
     bint trainable
     bint gates_source          # its backward product also applies relu' of the source's layer
+    bint narrow                # dense, of few outputs, all of its inputs those of a dense one
     bint gated                 # its own relu' is applied by the operation above
     Py_ssize_t n_in, n_out
     # Places in the parameter buffer, in elements, or -1: what multiplies, what is added, and
@@ -131,6 +132,7 @@ cdef Py_ssize_t PACKING_ROWS = 48             # from which on a product packs it
 cdef Py_ssize_t BROAD = 256                   # outputs for which that pays
 cdef Py_ssize_t CUT_ELEMENTS = 4096           # of a layer worth cutting
 cdef Py_ssize_t LOW_CUT_ELEMENTS = 16384      # ... if it has fewer than PACKING_ROWS inputs
+cdef Py_ssize_t NARROW = 32                   # outputs; the product with W' is that deep
 cdef Py_ssize_t FETCHED = 4096                # bytes of rows to come, asked for while one is copied
 
 
@@ -226,7 +228,7 @@ cdef void gather_rows(
 
 cdef inline void dense_product(
     const Net* net, const Space* space, const Operation* op, const char* source,
-    Py_ssize_t rows, Py_ssize_t first, Py_ssize_t columns, char* z, int worker
+    Py_ssize_t rows, Py_ssize_t first, Py_ssize_t columns, char* z, const char* claimed, int worker
 ) noexcept nogil:
     """A dense operation's columns first... for rows at `source`, with bias and relu, into `z`."""
     cdef Py_ssize_t size = net.table.itemsize
@@ -238,7 +240,7 @@ cdef inline void dense_product(
     p.bias = net.w + (op.bias + first) * size if op.bias >= 0 else NULL
     p.accumulate = False
     p.epilogue = EPI_RELU if op.activation == ACT_RELU else EPI_NONE
-    p.gate, p.gate_row = NULL, 0
+    p.gate, p.gate_row, p.claimed = NULL, 0, claimed
     p.scratch = space.scratch + worker * space.scratch_bytes
     matmul(net.table, &p)
 
@@ -256,6 +258,7 @@ cdef void forward_rows(
     cdef const Operation* op
     cdef const Slot* target
     cdef const char* source
+    cdef const char* claimed
     cdef char* z
     cdef char* a
     cdef int i
@@ -280,7 +283,11 @@ cdef void forward_rows(
             elif op.activation != ACT_IDENTITY:
                 net.table.activation_forward(op.activation, rows, op.n_out, z, a)
             continue
-        dense_product(net, space, op, source, rows, 0, op.n_out, z, worker)
+        # What a narrow layer gives back is written too fast to wait for its cache lines then.
+        claimed = NULL
+        if training and space.shared and i + 1 < net.n_operations and net.operations[i + 1].narrow:
+            claimed = target.delta + first * op.n_out * size
+        dense_product(net, space, op, source, rows, 0, op.n_out, z, claimed, worker)
         if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:
             begin(space.clock, worker, cell_of(i, PART_ACTIVATION))
         if target.pre != NULL:
@@ -357,6 +364,7 @@ cdef void backward_rows(
         p.c, p.c_row = source.delta + first * op.n_in * size, op.n_in
         p.bias = NULL
         p.accumulate = False
+        p.claimed = NULL
         p.epilogue = EPI_GATE if op.gates_source else EPI_NONE
         p.gate, p.gate_row = source.value + first * op.n_in * size, op.n_in
         p.scratch = space.scratch + worker * space.scratch_bytes
@@ -397,8 +405,9 @@ cdef void weight_rows(
         return
     p.bias = NULL
     p.accumulate = False
-    p.epilogue = EPI_CLAIM if settings != NULL and space.shared and op.n_out > 1 else EPI_NONE
-    p.gate, p.gate_row = net.w + at, op.n_out
+    p.epilogue = EPI_NONE
+    p.gate, p.gate_row = NULL, 0
+    p.claimed = net.w + at if settings != NULL and space.shared and op.n_out > 1 else NULL
     p.scratch = space.scratch + worker * space.scratch_bytes
     p.c = g
     if settings != NULL and space.tile_squares != NULL:

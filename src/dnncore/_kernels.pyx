@@ -38,7 +38,6 @@ from dnncore._table cimport (
     ACT_SOFTPLUS,
     ACT_SOFTSIGN,
     ACT_TANH,
-    EPI_CLAIM,
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,
@@ -258,7 +257,7 @@ cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:
         for i in range(p.rows):
             memcpy(c + i * p.c_row * size, p.bias, p.columns * size)
     gemm(p, size, p.accumulate or p.bias != NULL)
-    if p.epilogue == EPI_NONE or p.epilogue == EPI_CLAIM:
+    if p.epilogue == EPI_NONE:
         return
     for i in range(p.rows):
         if p.epilogue == EPI_RELU:
@@ -310,7 +309,7 @@ cdef void _linear_forward(
     p.bias = b
     p.accumulate = False
     p.epilogue = EPI_RELU if activation == ACT_RELU and z == a else EPI_NONE
-    p.gate, p.gate_row = NULL, 0
+    p.gate, p.gate_row, p.claimed = NULL, 0, NULL
     p.scratch = scratch
     matmul(table, &p)
     if p.epilogue == EPI_NONE and (activation != ACT_IDENTITY or z != a):
@@ -324,7 +323,7 @@ cdef void _linear_backward(
 ) noexcept nogil:
     cdef Product p
     table.activation_backward(activation, rows, n_out, da, z, a, dz)
-    p.bias, p.gate, p.gate_row = NULL, NULL, 0
+    p.bias, p.gate, p.gate_row, p.claimed = NULL, NULL, 0, NULL
     p.accumulate, p.epilogue, p.scratch = False, EPI_NONE, scratch
     if db != NULL:
         table.column_sums(rows, n_out, dz, n_out, db)

@@ -70,7 +70,6 @@ cdef enum Epilogue:
     EPI_NONE = 0
     EPI_RELU      # c = max(c, 0)
     EPI_GATE      # c = c where gate > 0, else 0: the derivative of relu, from its output
-    EPI_CLAIM     # c stays; the caller will write to gate next, and has its cache lines claimed
 
 ctypedef struct OptimizerSettings:
     double lr            # learning rate
@@ -102,8 +101,9 @@ ctypedef struct Product:
     const void* bias     # of `columns` elements, added to every row; or NULL
     int accumulate       # add to what c holds
     int epilogue         # an Epilogue
-    const void* gate     # for EPI_GATE and EPI_CLAIM
+    const void* gate     # for EPI_GATE
     Py_ssize_t gate_row
+    const void* claimed  # laid out as c: what is written to next, its cache lines claimed; or NULL
     void* scratch        # `product_scratch` elements, 64-byte aligned
 
 ctypedef struct SparseRows:

@@ -84,6 +84,7 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     p.b_column = p.depth if transpose_b else 1
     p.c_row = p.gate_row = p.columns
     p.bias, p.gate = source(bbias), source(bgate)
+    p.claimed = NULL
     p.accumulate = accumulate
     p.epilogue = EPI_RELU if relu else (EPI_NONE if bgate is None else EPI_GATE)
     cdef const KernelTable* table = kernel_table(size)

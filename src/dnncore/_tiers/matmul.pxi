@@ -34,6 +34,7 @@ cdef struct Panel:
     int epilogue
     const real* gate
     Py_ssize_t gate_row
+    Py_ssize_t claimed     # elements from C to what is claimed; 0: nothing is
 
 
 ctypedef void (*BlockKernel)(
@@ -49,11 +50,11 @@ cdef inline inlined block(
     cdef vec start[2]
     cdef int rest = g.columns - (vectors - 1) * LANES  # of the last vector
     cdef int i, j
-    if g.epilogue == EPI_CLAIM:
+    if g.claimed != 0:
         for i in range(rows):
-            claim(gate + i * g.gate_row)
-            claim(gate + i * g.gate_row + g.columns // 2)
-            claim(gate + i * g.gate_row + g.columns - 1)
+            claim(c + g.claimed + i * c_row)
+            claim(c + g.claimed + i * c_row + g.columns // 2)
+            claim(c + g.claimed + i * c_row + g.columns - 1)
     for j in range(vectors):
         start[j] = broadcast(0)
     if g.accumulate:
@@ -379,6 +380,12 @@ cdef Py_ssize_t product_scratch(
     return max(skipping, depth * PANEL)
 
 
+cdef inline Py_ssize_t claimed_from_c(const Product* g) noexcept nogil:
+    if g.claimed == NULL:
+        return 0
+    return (<Py_ssize_t>g.claimed - <Py_ssize_t>g.c) // <Py_ssize_t>sizeof(real)
+
+
 cdef void product(const Product* g) noexcept nogil:
     cdef Panel part
     cdef const real* a = <const real*>g.a
@@ -399,6 +406,7 @@ cdef void product(const Product* g) noexcept nogil:
         part.accumulate = g.accumulate or start > 0
         last = start + part.depth == g.depth
         part.epilogue = g.epilogue if last else EPI_NONE
+        part.claimed = claimed_from_c(g) if last else 0
         first = 0
         while first < g.rows:
             rows = min(g.rows - first, <Py_ssize_t>ROW_BLOCK) if pack_a else g.rows
@@ -424,7 +432,7 @@ cdef void product_part(
     cdef real* c = <real*>g.c + first * g.c_row
     cdef const real* a = part.a
     cdef const real* gate = (
-        <const real*>g.gate + first * g.gate_row if part.epilogue >= EPI_GATE else NULL)
+        <const real*>g.gate + first * g.gate_row if part.epilogue == EPI_GATE else NULL)
     cdef BlockKernel first_block = (
         packed_packing if packed_a else (across_packing if g.a_row == 1 else along_packing))
     cdef Py_ssize_t j = 0, depth = part.depth, left

@@ -83,7 +83,7 @@ cdef bint skips_zeros(const Product* g) noexcept nogil:
         k.d, k.d_step, k.d_column = <const real*>g.b, g.b_step, g.b_column
     elif (may_skip(g.columns, g.rows, g.depth) and g.rows >= SKIP_TURNED_MIN_WIDTH
             and g.a_row == 1 and g.b_column == 1
-            and g.bias == NULL and (g.epilogue == EPI_NONE or g.epilogue == EPI_CLAIM)
+            and g.bias == NULL and g.epilogue == EPI_NONE
             and many_zeros(g.columns, g.depth, <const real*>g.b, 1, g.b_step)):
         k.lines, k.width, k.turned = g.columns, g.rows, True
         k.s, k.s_line, k.s_step = <const real*>g.b, 1, g.b_step
@@ -223,9 +223,9 @@ cdef struct Stripe:
     Py_ssize_t c_row
     bint adds, relu
     const real* gate
-    const real* claimed        # weights that C is the gradient of, or NULL
-    Py_ssize_t claimed_rows, claimed_columns
-    Py_ssize_t gate_row        # of both
+    Py_ssize_t gate_row
+    const real* claimed        # laid out as C, or NULL
+    Py_ssize_t claimed_rows, claimed_columns, claimed_row
 
 
 ctypedef void (*StripeKernel)(const Stripe*) noexcept nogil
@@ -291,11 +291,11 @@ prepare_list()
 
 
 cdef void claim_share(const Stripe* t, Py_ssize_t line) noexcept nogil:
-    """A line's share of the weights: all of them at once would have to wait."""
+    """A line's share: all of them at once would have to wait."""
     cdef const real* w
     cdef Py_ssize_t i
     while line < t.claimed_rows:
-        w = t.claimed + line * t.gate_row
+        w = t.claimed + line * t.claimed_row
         i = 0
         while i < t.claimed_columns:
             claim(w + i)
@@ -318,7 +318,7 @@ cdef void skipping_part(
     t.c_row = 0 if k.turned else g.c_row
     t.adds = g.accumulate or start > 0
     t.relu = last and g.epilogue == EPI_RELU
-    t.gate_row = g.gate_row
+    t.gate_row, t.claimed_row = g.gate_row, g.c_row
     while j < k.width:
         vectors = <int>((left + stripes - 1) // stripes)
         width = min(<Py_ssize_t>vectors * LANES, k.width - j)
@@ -347,8 +347,8 @@ cdef void skipping_part(
             t.gate = t.claimed = NULL
             if last and g.epilogue == EPI_GATE:
                 t.gate = <const real*>g.gate + row * g.gate_row + column
-            if last and g.epilogue == EPI_CLAIM and chunk == 0:
-                t.claimed = <const real*>g.gate + row * g.gate_row + column
+            if last and g.claimed != NULL and chunk == 0:
+                t.claimed = <const real*>g.claimed + row * g.c_row + column
                 t.claimed_rows, t.claimed_columns = (width, lines) if k.turned else (lines, width)
             stripe_kernels[vectors - 1](&t)
             chunk += 1

@@ -23,7 +23,6 @@ from dnncore._table cimport (
     ACT_SOFTPLUS,
     ACT_SOFTSIGN,
     ACT_TANH,
-    EPI_CLAIM,
     EPI_GATE,
     EPI_NONE,
     EPI_RELU,
