@@ -3,7 +3,8 @@
 ``python bench/sharing.py [--json FILE]``: all rows of the table, and networks whose steps are near
 the size from which threads share by default (``WORTH_SHARING`` in ``dnncore/_threads.py``): broad
 and thin ones, deep ones, batches of few rows, float64. It fails if the default is below 0.95 of one
-thread anywhere.
+thread anywhere. A turn goes through all networks, so that a slow second of the machine touches a
+network in one of its turns only.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def ways(work: Workload) -> dict[str, Any]:
     """Return functions that train for an epoch, by number of threads."""
     x, y = make_data(work)
     rows = max(work.batch * (2 if sum(work.weights) * work.batch > 1e8 else 8), 32)
-    x, y = x[:rows], y[:rows]
+    x, y = x[:rows].copy(), y[:rows].copy()
     optimizer = "adam" if work.optimizer == "adam" else "sgd"
     found = {}
     for name, threads in (("1", 1), ("all", usable_cpus()), ("default", None)):
@@ -81,26 +82,28 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     from dnncore._threads import WORTH_SHARING, threads_for, training_work
 
     content = document("sharing", asked, (1, usable_cpus()), worth_sharing=WORTH_SHARING)
-    for work in cases():
-        if asked.only and not any(part in work.name for part in asked.only.split(",")):
-            continue
-        work = shrink(work) if asked.smoke else work
-        functions = ways(work)
-        found = take_turns(
-            functions, 1 if asked.smoke else asked.turns, seconds=0.0 if asked.smoke else 0.02
-        )
+    chosen = [w for w in cases() if any(part in w.name for part in asked.only.split(","))]
+    if asked.smoke:
+        chosen = [shrink(work) for work in chosen[:4]]
+    networks: list[tuple[Workload, dict[str, Any], dict[str, list[float]]]] = [
+        (work, ways(work), {}) for work in chosen
+    ]
+    for _ in range(1 if asked.smoke else asked.turns):
+        for _, functions, seconds in networks:
+            turn = take_turns(functions, 1, seconds=0.0 if asked.smoke else 0.02)
+            for name, values in turn.items():
+                seconds.setdefault(name, []).extend(values)
+    for work, _, found in networks:
         size = 3.0 * work.batch * sum(work.weights)
         row: dict[str, Any] = {"name": work.name, "workload": work.to_dict(), "work": size}
         row["default_threads"] = threads_for(None, training_work(work.batch, sum(work.weights)))
-        for name, seconds in found.items():
-            row[name] = summary(seconds)
+        for name, values in found.items():
+            row[name] = summary(values)
         row["speedup"] = min(found["1"]) / min(found["all"])
         # With one thread by default it is the same code, and a difference is noise.
         one = row["default_threads"] == 1
         row["of_one"] = 1.0 if one else min(found["1"]) / min(*found["all"], *found["default"])
         content["rows"].append(row)
-        if asked.smoke and len(content["rows"]) >= 4:
-            break
     return content
 
 
