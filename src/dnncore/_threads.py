@@ -11,9 +11,8 @@ __all__ = ["available_cpus", "threads_for", "training_work"]
 
 WORTH_SHARING = 1_000_000
 """Multiply-adds of a step below which threads cost more than they bring."""
-FEW_ROWS = 12
-NEAR_WEIGHTS = 1 << 18
-"""Rows up to which a step is not shared if one processor's caches hold all its weights."""
+SMALL_BATCH, NEAR_WEIGHTS = 12, 1 << 18
+"""A step of no more rows and of fewer weights, which one processor's caches hold, is not shared."""
 
 
 def available_cpus() -> int:
@@ -52,6 +51,6 @@ def training_work(rows: int, work_per_row: float) -> float:
     A few rows are little work for each weight. If one processor has all weights nearby, fetching
     those that the other has just updated takes as long as is saved.
     """
-    if rows <= FEW_ROWS and work_per_row < NEAR_WEIGHTS:
+    if rows <= SMALL_BATCH and work_per_row < NEAR_WEIGHTS:
         return 0.0
     return 3.0 * rows * work_per_row
