@@ -72,8 +72,8 @@ cdef int read_operations(Net* net, list operations) except -1:
                     and below.activation == ACT_RELU):
                 op.gates_source = True
                 below.gated = True
-            op.narrow = (op.kind == DENSE and below.kind == DENSE and below.target == op.source
-                         and op.n_out <= NARROW)
+            below.below_narrow = (op.kind == DENSE and below.kind == DENSE
+                                  and below.target == op.source and op.n_out <= NARROW)
     net.gradient_elements = round_up(net.gradient_elements, 16)
     net.parts_elements = 2 * widest
     return 0

@@ -34,7 +34,7 @@ cdef struct Operation:
     int activation             # DENSE, ACTIVATION, BLEND
     bint trainable
     bint gates_source          # its backward product also applies relu' of the source's layer
-    bint narrow                # dense, of few outputs, all of its inputs those of a dense one
+    bint below_narrow          # the operation above it is dense and has few outputs
     bint gated                 # its own relu' is applied by the operation above
     Py_ssize_t n_in, n_out
     # Places in the parameter buffer, in elements, or -1: what multiplies, what is added, and
@@ -285,7 +285,7 @@ cdef void forward_rows(
             continue
         # What a narrow layer gives back is written too fast to wait for its cache lines then.
         claimed = NULL
-        if training and space.shared and i + 1 < net.n_operations and net.operations[i + 1].narrow:
+        if training and space.shared and op.below_narrow:
             claimed = target.delta + first * op.n_out * size
         dense_product(net, space, op, source, rows, 0, op.n_out, z, claimed, worker)
         if op.activation != ACT_RELU and op.activation != ACT_IDENTITY:

@@ -67,8 +67,6 @@ cdef inline inlined block(
             start[j] = vload_part(g.bias + j * LANES, LANES if j < vectors - 1 else rest)
     begin(rows, vectors, acc, start)
     steps(rows, vectors, packs, acc, g.depth, a, a_row, a_step, g.b, b_step, g.copy)
-    if g.epilogue != EPI_GATE:
-        gate = NULL
     if rest == LANES:
         finish(True, rows, vectors, acc, LANES, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
                gate, g.gate_row)

@@ -118,8 +118,6 @@ cdef Py_ssize_t row_strips(
     """C by rows, eight vectors at a time; returns the columns that are done."""
     cdef const real* bias = <const real*>g.bias
     cdef Py_ssize_t columns = g.columns // (4 * PANEL) * (4 * PANEL), i = 0, j = 0
-    if part.epilogue != EPI_GATE:
-        gate = NULL
     while i < g.rows and j < columns:
         strip(i == 0 and g.depth > SHALLOW, g, part, part.a + i * g.a_row, b + j,
               bias + j if bias != NULL else NULL, <real*>g.c + i * g.c_row + j,
