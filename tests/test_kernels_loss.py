@@ -165,6 +165,22 @@ def test_labels_of_any_integer_dtype_and_layout(kind):
         np.testing.assert_array_equal(gradient, expected[1])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [7, 8, 15, 16, 17, 31, 32, 33, 70])
+def test_the_largest_logit_is_found_wherever_it_is(classes, dtype):
+    z = np.zeros((classes, classes), dtype)
+    np.fill_diagonal(z, 1e4)  # missed, its exponential would be infinite
+    value, gradient = kernels.loss("softmax_cross_entropy", z, np.arange(classes))
+    assert value == 0
+    assert (gradient == 0).all()
+    np.testing.assert_array_equal(kernels.activation_forward("softmax", z), np.eye(classes))
+    np.fill_diagonal(z, np.nan)
+    value, gradient = kernels.loss("softmax_cross_entropy", z, np.arange(classes))
+    assert np.isnan(value)
+    assert np.isnan(gradient).all()
+    assert np.isnan(kernels.activation_forward("softmax", z)).all()
+
+
 def test_targets_need_not_sum_to_one():
     rng = np.random.default_rng(10)
     z, y = rng.standard_normal((5, 4)), rng.random((5, 4))

@@ -252,34 +252,77 @@ cdef void multiply(Py_ssize_t n, void* x_, const void* y_) noexcept nogil:
         x[i] = x[i] * y[i]
 
 
+cdef inline real row_max(Py_ssize_t n, const real* x) noexcept nogil:
+    """Of at least one element; if one of them is NaN, perhaps NaN."""
+    cdef real lanes[LANES]
+    cdef real top = x[0]
+    cdef vec v
+    cdef Py_ssize_t j = LANES
+    if n < 2 * LANES:
+        for j in range(1, n):
+            top = x[j] if x[j] > top else top
+        return top
+    v = vload(x)
+    while j + LANES <= n:
+        v = vmax(vload(x + j), v)
+        j += LANES
+    vstore(lanes, vmax(vload(x + n - LANES), v))
+    for j in range(LANES):
+        top = lanes[j] if lanes[j] > top else top
+    return top
+
+
+cdef inline real sum_of_exps(Py_ssize_t n, const real* x) noexcept nogil:
+    cdef real s0 = 0, s1 = 0
+    cdef Py_ssize_t j = 0
+    if n >= 2 * LANES:
+        return row_sum(n, x, 0, False)
+    while j + 2 <= n:
+        s0 += x[j]
+        s1 += x[j + 1]
+        j += 2
+    if j < n:
+        s0 += x[j]
+    return s0 + s1
+
+
+cdef inline Py_ssize_t softmax_rows(Py_ssize_t columns) noexcept nogil:
+    """Rows that softmax takes at a time: short ones together, and no more than stay nearby."""
+    return max(<Py_ssize_t>1, <Py_ssize_t>SOFTMAX_BLOCK // columns)
+
+
 cdef void softmax_forward(
     Py_ssize_t rows, Py_ssize_t columns, const real* z, real* a
 ) noexcept nogil:
-    # Shift by the row's maximum; exp over all rows at once, since a row may be short; divide.
-    cdef Py_ssize_t i, j, n = rows * columns
-    cdef real top, total
-    cdef const real* z_row
-    cdef real* a_row
+    cdef Py_ssize_t first = 0, size
     if columns == 0:
         return
+    while first < rows:
+        size = min(rows - first, softmax_rows(columns))
+        softmax_block(size, columns, z + first * columns, a + first * columns)
+        first += size
+
+
+cdef void softmax_block(
+    Py_ssize_t rows, Py_ssize_t columns, const real* z, real* a
+) noexcept nogil:
+    # Shift by the row's maximum; exp over all rows at once, since a row may be short; divide.
+    cdef Py_ssize_t i, j
+    cdef real top, factor
+    cdef real* row = a
     for i in range(rows):
-        z_row = z + i * columns
-        a_row = a + i * columns
-        top = z_row[0]
-        for j in range(1, columns):
-            top = z_row[j] if z_row[j] > top else top
+        top = row_max(columns, z)
         for j in range(columns):
-            a_row[j] = z_row[j] - top
-    for i in range(n):
+            row[j] = z[j] - top
+        z += columns
+        row += columns
+    for i in range(rows * columns):
         a[i] = exp_(a[i])
     for i in range(rows):
-        a_row = a + i * columns
-        total = 0
+        factor = <real>1 / sum_of_exps(columns, a)
         for j in range(columns):
-            total += a_row[j]
-        total = <real>1 / total
-        for j in range(columns):
-            a_row[j] = a_row[j] * total
+            a[j] = a[j] * factor
+        a += columns
 
 
 cdef void softmax_backward(

@@ -185,25 +185,36 @@ cdef double softmax_cross_entropy(
     Py_ssize_t rows, Py_ssize_t columns, const real* z, const int* labels,
     const real* target, const real* weight, double scale, double smoothing, bint clipped, real* dz
 ) noexcept nogil:
+    cdef Py_ssize_t first = 0, size, most = min(softmax_rows(columns), <Py_ssize_t>LOSS_BLOCK)
+    cdef double total = 0
+    while first < rows:
+        size = min(rows - first, most)
+        total += cross_entropy_rows(
+            size, columns, z + first * columns, labels + first if labels != NULL else NULL,
+            target + first * columns if labels == NULL else NULL,
+            weight + first if weight != NULL else NULL, scale, smoothing, clipped,
+            dz + first * columns)
+        first += size
+    return total
+
+
+cdef double cross_entropy_rows(
+    Py_ssize_t rows, Py_ssize_t columns, const real* z, const int* labels,
+    const real* target, const real* weight, double scale, double smoothing, bint clipped, real* dz
+) noexcept nogil:
     # Passes over all rows: shift by the maximum and note the logit's part of the loss before z
     # may be overwritten, then exp as one long loop, then normalise. Smoothing takes a share of
     # each target and spreads it over all classes.
-    cdef Py_ssize_t i, j, n = rows * columns
+    cdef Py_ssize_t i, j
     cdef double total = 0, part, mass, keep = 1 - smoothing, even = smoothing / columns
-    cdef real top, factor, s0, s1, share
+    cdef real top, factor, s, share
     cdef real sums[LOSS_BLOCK]
     cdef double masses[LOSS_BLOCK]
-    cdef Py_ssize_t first = 0, size
-    cdef real* d
-    if z != dz:
-        memcpy(dz, z, n * sizeof(real))
+    cdef real* d = dz
     for i in range(rows):
-        d = dz + i * columns
-        top = d[0]
-        for j in range(1, columns):
-            top = d[j] if d[j] > top else top
+        top = row_max(columns, z)
         for j in range(columns):
-            d[j] = d[j] - top
+            d[j] = z[j] - top
         if clipped:
             part = 0  # from the probability, below
         elif labels != NULL:
@@ -217,53 +228,43 @@ cdef double softmax_cross_entropy(
                 # A shifted logit can be -infinity only if its input was: 0 * inf stays NaN.
                 part -= (keep * target[i * columns + j] + even) * d[j]
         total += part if weight == NULL else weight[i] * part
-    for i in range(n):
+        z += columns
+        d += columns
+    for i in range(rows * columns):
         dz[i] = exp_(dz[i])
-    while first < rows:
-        size = min(rows - first, <Py_ssize_t>LOSS_BLOCK)
-        for i in range(first, first + size):
-            d = dz + i * columns
-            s0 = 0
-            s1 = 0
-            j = 0
-            while j + 2 <= columns:
-                s0 += d[j]
-                s1 += d[j + 1]
-                j += 2
-            if j < columns:
-                s0 += d[j]
-            s0 += s1
-            factor = <real>scale if weight == NULL else <real>(scale * weight[i])
-            mass = 1
-            if clipped:
-                mass = 0
-                s1 = d[labels[i]] / s0
-                s1 = EPSILON if s1 < EPSILON else (1 - EPSILON if s1 > 1 - EPSILON else s1)
-                total -= log(<double>s1) if weight == NULL else weight[i] * log(<double>s1)
-            if labels == NULL:
-                mass = 0
+    d = dz
+    for i in range(rows):
+        sums[i] = sum_of_exps(columns, d)
+        factor = <real>scale if weight == NULL else <real>(scale * weight[i])
+        mass = 1
+        if clipped:
+            mass = 0
+            s = d[labels[i]] / sums[i]
+            s = EPSILON if s < EPSILON else (1 - EPSILON if s > 1 - EPSILON else s)
+            total -= log(<double>s) if weight == NULL else weight[i] * log(<double>s)
+        if labels == NULL:
+            mass = 0
+            for j in range(columns):
+                mass += target[i * columns + j]
+            mass = keep * mass + smoothing
+            for j in range(columns):
+                share = <real>keep * target[i * columns + j] + <real>even
+                d[j] = factor * (<real>mass * (d[j] / sums[i]) - share)
+        else:
+            s = factor / sums[i]
+            for j in range(columns):
+                d[j] = d[j] * s
+            if smoothing > 0:
+                share = <real>(factor * even)
                 for j in range(columns):
-                    mass += target[i * columns + j]
-                mass = keep * mass + smoothing
-                for j in range(columns):
-                    share = <real>keep * target[i * columns + j] + <real>even
-                    d[j] = factor * (<real>mass * (d[j] / s0) - share)
-            else:
-                s1 = factor / s0
-                for j in range(columns):
-                    d[j] = d[j] * s1
-                if smoothing > 0:
-                    share = <real>(factor * even)
-                    for j in range(columns):
-                        d[j] -= share
-                d[labels[i]] -= <real>(factor * keep)
-            sums[i - first] = s0
-            masses[i - first] = mass if weight == NULL else weight[i] * mass
-        for i in range(size):  # a sum is at least 1, or not finite: then NaN, which log_ ignores
-            sums[i] = log_(sums[i]) + (sums[i] - sums[i])
-        for i in range(size):
-            total += masses[i] * sums[i]
-        first += size
+                    d[j] -= share
+            d[labels[i]] -= <real>(factor * keep)
+        masses[i] = mass if weight == NULL else weight[i] * mass
+        d += columns
+    for i in range(rows):  # a sum is at least 1, or not finite: then NaN, which log_ ignores
+        sums[i] = log_(sums[i]) + (sums[i] - sums[i])
+    for i in range(rows):
+        total += masses[i] * sums[i]
     return total
 
 
@@ -289,9 +290,7 @@ cdef double softmax_focal(
     for i in range(rows):
         d = dz + i * columns
         w = 1 if weight == NULL else weight[i]
-        top = z[i * columns]
-        for j in range(1, columns):
-            top = z[i * columns + j] if z[i * columns + j] > top else top
+        top = row_max(columns, z + i * columns)
         for j in range(columns):
             d[j] = z[i * columns + j] - top
         mass = 0

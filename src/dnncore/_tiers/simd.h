@@ -45,7 +45,8 @@ typedef dnn_real dnn_vec_in_memory
 #define DNN_PREFETCH(p) __builtin_prefetch(p, 1)
 #define DNN_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #ifndef __AVX__ /* see below */
-#define DNN_RELU(v) ((dnn_vec)(~((v) < DNN_BROADCAST(0)) & (dnn_mask)(v)))
+#define DNN_MAX(a, b) \
+    ((dnn_vec)((((a) > (b)) & (dnn_mask)(a)) | (~((a) > (b)) & (dnn_mask)(b))))
 #endif
 #define DNN_GATE(v, g) ((dnn_vec)(((g) > DNN_BROADCAST(0)) & (dnn_mask)(v)))
 #if DNN_VECTOR_BYTES == 64 && !defined(DNN_FLOAT64)
@@ -139,7 +140,7 @@ typedef dnn_real dnn_vec;
 #define DNN_BROADCAST(x) (x)
 #define DNN_PREFETCH(p) ((void)0)
 #define DNN_PREFETCH_FAR(p) ((void)0)
-#define DNN_RELU(v) ((v) < 0 ? 0 : (v))
+#define DNN_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define DNN_GATE(v, g) ((g) > 0 ? (v) : 0)
 #define DNN_LOG2_LANES 0
 #define DNN_INTERLEAVE_LOW(a, b) (a)
@@ -167,15 +168,14 @@ typedef dnn_real dnn_vec;
 /* The first n elements of a vector in memory: the others are 0 when loaded, and not stored. */
 #if defined(__AVX__) && !defined(DNN_NO_VECTORS) && defined(__GNUC__)
 #include <immintrin.h>
-/* max(0, v) is v unless 0 > v: NaN stays, and so does -0. */
 #if defined(__AVX512F__) && defined(DNN_FLOAT64)
-#define DNN_RELU(v) ((dnn_vec)_mm512_max_pd(_mm512_setzero_pd(), (__m512d)(v)))
+#define DNN_MAX(a, b) ((dnn_vec)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
 #elif defined(__AVX512F__)
-#define DNN_RELU(v) ((dnn_vec)_mm512_max_ps(_mm512_setzero_ps(), (__m512)(v)))
+#define DNN_MAX(a, b) ((dnn_vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #elif defined(DNN_FLOAT64)
-#define DNN_RELU(v) ((dnn_vec)_mm256_max_pd(_mm256_setzero_pd(), (__m256d)(v)))
+#define DNN_MAX(a, b) ((dnn_vec)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
 #else
-#define DNN_RELU(v) ((dnn_vec)_mm256_max_ps(_mm256_setzero_ps(), (__m256)(v)))
+#define DNN_MAX(a, b) ((dnn_vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #endif
 #ifdef __AVX512F__
 #define DNN_PART(n) ((1u << (n)) - 1)
@@ -242,6 +242,9 @@ static inline void dnn_store_part(dnn_real *p, dnn_vec v, int n) {
 #define DNN_LOAD_PART(p, n) dnn_load_part(p, n)
 #define DNN_STORE_PART(p, v, n) dnn_store_part(p, v, n)
 #endif
+
+/* max(a, b) is b unless a > b: in relu NaN stays, and so does -0. */
+#define DNN_RELU(v) DNN_MAX(DNN_BROADCAST(0), v)
 
 enum { DNN_LANES = DNN_VECTOR_BYTES / (int)sizeof(dnn_real), DNN_MR = DNN_TILE_ROWS };
 

@@ -95,6 +95,7 @@ cdef extern from "mathfuncs.h" nogil:
     enum {
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
+        DNN_SOFTMAX_BLOCK = 2048,
         DNN_COLUMN_BLOCK = 256,
         /* A block of packed A, ROW_BLOCK x DEPTH_BLOCK, and a packed panel of B, DEPTH_BLOCK x
          * PANEL, stay in the second-level cache. */
@@ -130,6 +131,7 @@ cdef extern from "mathfuncs.h" nogil:
         MR "DNN_MR"
         PANEL "DNN_PANEL"
         LOSS_BLOCK "DNN_LOSS_BLOCK"
+        SOFTMAX_BLOCK "DNN_SOFTMAX_BLOCK"
         COLUMN_BLOCK "DNN_COLUMN_BLOCK"
         DEPTH_BLOCK "DNN_DEPTH_BLOCK"
         ROW_BLOCK "DNN_ROW_BLOCK"
@@ -170,6 +172,7 @@ cdef extern from "mathfuncs.h" nogil:
     vec last_high "DNN_LAST_HIGH"(vec a, vec b) noexcept
     int line_of "DNN_LINE"(int i) noexcept
     int place "DNN_PLACE"(int i, int high) noexcept
+    vec vmax "DNN_MAX"(vec a, vec b) noexcept
     vec vrelu "DNN_RELU"(vec v) noexcept
     vec vgate "DNN_GATE"(vec v, vec gate) noexcept
     real fabs_ "DNN_FABS"(real x) noexcept
