@@ -150,6 +150,7 @@ cdef inline void fetch(const real* b, Py_ssize_t b_step, Py_ssize_t rows) noexce
         prefetch_far(b)
         if PANEL * sizeof(real) > 64:
             prefetch_far(b + PANEL // 2)
+        prefetch_far(b + PANEL - 1)
         b = b + b_step
 
 

@@ -205,6 +205,7 @@ cdef void pack_stripe(
             prefetch_far(d + rows * k.d_step + i * LANES)
         vstore(out + (vectors - 1) * LANES, vload_part(d + (vectors - 1) * LANES, rest))
         prefetch_far(d + rows * k.d_step + (vectors - 1) * LANES)
+        prefetch_far(d + rows * k.d_step + (vectors - 1) * LANES + rest - 1)
         d += k.d_step
         out += STRIPE * LANES
 

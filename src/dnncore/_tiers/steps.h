@@ -45,11 +45,13 @@ static inline DNN_ALWAYS_INLINE dnn_step(const int rows, const int vectors, cons
                                          const dnn_real *b, ptrdiff_t b_step, dnn_real *copy) {
     dnn_vec piece[2];
     for (int j = 0; j < vectors; j++) piece[j] = DNN_LOAD(b + j * DNN_LANES);
-    if (packs)
+    if (packs) {
         for (int j = 0; j < vectors; j++) {
             DNN_PREFETCH_FAR(b + DNN_PACK_AHEAD * b_step + j * DNN_LANES);
             DNN_STORE(copy + j * DNN_LANES, piece[j]);
         }
+        DNN_PREFETCH_FAR(b + DNN_PACK_AHEAD * b_step + vectors * DNN_LANES - 1);
+    }
     DNN_UNROLL_ROWS
     for (int i = 0; i < rows; i++) {
         dnn_vec x = DNN_BROADCAST(a[i * a_row]);
