@@ -48,14 +48,15 @@ cdef inline inlined block(
     cdef Py_ssize_t c_row = g.c_row
     cdef vec acc[MR][2]
     cdef vec start[2]
-    cdef int rest = g.columns - (vectors - 1) * LANES  # of the last vector
+    cdef int whole = vectors if vectors > 0 else 1  # 0: half a vector
+    cdef int rest = g.columns - (whole - 1) * LANES  # of the last vector
     cdef int i, j
     if g.claimed != 0:
         for i in range(rows):
             claim(c + g.claimed + i * c_row)
             claim(c + g.claimed + i * c_row + g.columns // 2)
             claim(c + g.claimed + i * c_row + g.columns - 1)
-    for j in range(vectors):
+    for j in range(whole):
         start[j] = broadcast(0)
     if g.accumulate:
         # Added at the end: what C holds has the time of the whole loop to arrive.
@@ -63,15 +64,15 @@ cdef inline inlined block(
             prefetch(c + i * c_row)
             prefetch(c + i * c_row + g.columns - 1)
     elif g.bias != NULL:
-        for j in range(vectors):
-            start[j] = vload_part(g.bias + j * LANES, LANES if j < vectors - 1 else rest)
-    begin(rows, vectors, acc, start)
+        for j in range(whole):
+            start[j] = vload_part(g.bias + j * LANES, LANES if j < whole - 1 else rest)
+    begin(rows, whole, acc, start)
     steps(rows, vectors, packs, acc, g.depth, a, a_row, a_step, g.b, b_step, g.copy)
     if rest == LANES:
-        finish(True, rows, vectors, acc, LANES, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
+        finish(True, rows, whole, acc, LANES, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
                gate, g.gate_row)
     else:
-        finish(False, rows, vectors, acc, rest, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
+        finish(False, rows, whole, acc, rest, c, c_row, g.accumulate, g.epilogue == EPI_RELU,
                gate, g.gate_row)
 
 
@@ -191,7 +192,12 @@ cdef inline inlined panel(
 
 
 cdef void panel_of(bint packed, const Panel* g, Py_ssize_t rows) noexcept nogil:
-    if g.columns <= LANES:
+    if HALVES and g.columns <= LANES // 2:
+        if packed:
+            panel(0, True, g, rows, NULL)
+        else:
+            panel(0, False, g, rows, NULL)
+    elif g.columns <= LANES:
         if packed:
             panel(1, True, g, rows, NULL)
         else:
@@ -442,6 +448,8 @@ cdef void product_part(
         j = row_strips(g, part, b, gate)
     while j < g.columns:
         columns = PANEL if g.columns - j >= PANEL else <int>(g.columns - j)
+        if HALVES and LANES < columns <= LANES + LANES // 2:
+            columns = LANES
         width = LANES if columns <= LANES else 2 * LANES
         part.columns = columns
         part.a = a

@@ -137,6 +137,7 @@ cdef extern from "mathfuncs.h" nogil:
         ROW_BLOCK "DNN_ROW_BLOCK"
         LOG2_LANES "DNN_LOG2_LANES"
         QUARTERS "DNN_QUARTERS"
+        HALVES "DNN_HALVES"
         PACK_B_MIN_ROWS "DNN_PACK_B_MIN_ROWS"
         PACK_B_MIN_ELEMENTS "DNN_PACK_B_MIN_ELEMENTS"
         PACK_SLOW_B_MIN_ROWS "DNN_PACK_SLOW_B_MIN_ROWS"
@@ -218,6 +219,7 @@ cdef extern from "mathfuncs.h" nogil:
     const double TWO_M32 "DNN_TWO_M32"
 
 include "elementwise.pxi"
+include "softmax.pxi"
 include "losses.pxi"
 include "optimizers.pxi"
 include "matmul.pxi"
