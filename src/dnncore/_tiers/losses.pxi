@@ -220,8 +220,7 @@ cdef double cross_entropy_rows(
         elif labels != NULL:
             part = -keep * d[labels[i]]
             if smoothing > 0:
-                for j in range(columns):
-                    part -= even * d[j]
+                part -= even * sum_along(columns, d)
         else:
             part = 0
             for j in range(columns):
@@ -234,7 +233,7 @@ cdef double cross_entropy_rows(
         dz[i] = exp_(dz[i])
     d = dz
     for i in range(rows):
-        sums[i] = sum_of_exps(columns, d)
+        sums[i] = sum_along(columns, d)
         factor = <real>scale if weight == NULL else <real>(scale * weight[i])
         mass = 1
         if clipped:

@@ -20,7 +20,7 @@ cdef inline real row_max(Py_ssize_t n, const real* x) noexcept nogil:
     return top
 
 
-cdef inline real sum_of_exps(Py_ssize_t n, const real* x) noexcept nogil:
+cdef inline real sum_along(Py_ssize_t n, const real* x) noexcept nogil:
     cdef real s0 = 0, s1 = 0
     cdef Py_ssize_t j = 0
     if n >= 2 * LANES:
@@ -67,7 +67,7 @@ cdef void softmax_block(
     for i in range(rows * columns):
         a[i] = exp_(a[i])
     for i in range(rows):
-        factor = <real>1 / sum_of_exps(columns, a)
+        factor = <real>1 / sum_along(columns, a)
         for j in range(columns):
             a[j] = a[j] * factor
         a += columns
