@@ -7,13 +7,14 @@ import datetime
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from machine import describe
 
 SCHEMA = 1
+Key = TypeVar("Key", bound=Hashable)
 
 BUILD = (
     *("dnncore", "numpy", "scipy", "cython (build)", "compiler", "native build", "debug build"),
@@ -35,8 +36,8 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 
 
 def take_turns(
-    functions: Mapping[str, Callable[[], Any]], turns: int, *, seconds: float, settle: float = 0.0
-) -> dict[str, list[float]]:
+    functions: Mapping[Key, Callable[[], Any]], turns: int, *, seconds: float, settle: float = 0.0
+) -> dict[Key, list[float]]:
     """Return the seconds a call of each function takes, one figure a turn.
 
     Functions work one at a time, A B C A B C, and are called as often in a turn as fills
@@ -49,7 +50,7 @@ def take_turns(
         function()
         once = time.perf_counter() - start
         repeats[name] = max(1, round(seconds / max(once, 1e-7)))
-    found: dict[str, list[float]] = {name: [] for name in functions}
+    found: dict[Key, list[float]] = {name: [] for name in functions}
     for _ in range(turns):
         for name, function in functions.items():
             if settle:

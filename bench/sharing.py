@@ -85,20 +85,16 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     chosen = [w for w in cases() if any(part in w.name for part in asked.only.split(","))]
     if asked.smoke:
         chosen = [shrink(work) for work in chosen[:4]]
-    networks: list[tuple[Workload, dict[str, Any], dict[str, list[float]]]] = [
-        (work, ways(work), {}) for work in chosen
-    ]
-    for _ in range(1 if asked.smoke else asked.turns):
-        for _, functions, seconds in networks:
-            turn = take_turns(functions, 1, seconds=0.0 if asked.smoke else 0.02)
-            for name, values in turn.items():
-                seconds.setdefault(name, []).extend(values)
-    for work, _, found in networks:
+    functions = {(work.name, way): f for work in chosen for way, f in ways(work).items()}
+    turns, seconds = (1, 0.0) if asked.smoke else (asked.turns, 0.02)
+    turned = take_turns(functions, turns, seconds=seconds)
+    for work in chosen:
+        found = {way: values for (name, way), values in turned.items() if name == work.name}
         size = 3.0 * work.batch * sum(work.weights)
         row: dict[str, Any] = {"name": work.name, "workload": work.to_dict(), "work": size}
         row["default_threads"] = threads_for(None, training_work(work.batch, sum(work.weights)))
-        for name, values in found.items():
-            row[name] = summary(values)
+        for way, values in found.items():
+            row[way] = summary(values)
         row["speedup"] = min(found["1"]) / min(found["all"])
         # With one thread by default it is the same code, and a difference is noise.
         one = row["default_threads"] == 1
