@@ -165,7 +165,6 @@ typedef dnn_real dnn_vec;
 #define DNN_CLAIM(p) ((void)0)
 #endif
 
-/* The first n elements of a vector in memory: the others are 0 when loaded, and not stored. */
 #if defined(__AVX__) && !defined(DNN_NO_VECTORS) && defined(__GNUC__)
 #include <immintrin.h>
 #if defined(__AVX512F__) && defined(DNN_FLOAT64)
@@ -177,6 +176,7 @@ typedef dnn_real dnn_vec;
 #else
 #define DNN_MAX(a, b) ((dnn_vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #endif
+/* The first n elements of a vector in memory: the others are 0 when loaded, and not stored. */
 #ifdef __AVX512F__
 #define DNN_PART(n) ((1u << (n)) - 1)
 #ifdef DNN_FLOAT64
@@ -241,6 +241,24 @@ static inline void dnn_store_part(dnn_real *p, dnn_vec v, int n) {
 }
 #define DNN_LOAD_PART(p, n) dnn_load_part(p, n)
 #define DNN_STORE_PART(p, v, n) dnn_store_part(p, v, n)
+#endif
+
+/* Half a vector, where a machine has an instruction for it that costs less. */
+#if DNN_VECTOR_BYTES == 64
+#define DNN_HALVES 1
+typedef dnn_real dnn_half __attribute__((vector_size(32)));
+typedef dnn_real dnn_half_in_memory
+    __attribute__((vector_size(32), aligned(sizeof(dnn_real)), may_alias));
+#define DNN_LOAD_HALF(p) ((dnn_half)(*(const dnn_half_in_memory *)(p)))
+#ifdef DNN_FLOAT64
+#define DNN_LOWER(v) ((dnn_half)_mm512_castpd512_pd256((__m512d)(v)))
+#define DNN_WIDEN(v) ((dnn_vec)_mm512_zextpd256_pd512((__m256d)(v)))
+#else
+#define DNN_LOWER(v) ((dnn_half)_mm512_castps512_ps256((__m512)(v)))
+#define DNN_WIDEN(v) ((dnn_vec)_mm512_zextps256_ps512((__m256)(v)))
+#endif
+#else
+#define DNN_HALVES 0
 #endif
 
 /* max(a, b) is b unless a > b: in relu NaN stays, and so does -0. */

@@ -62,18 +62,7 @@ static inline DNN_ALWAYS_INLINE dnn_step(const int rows, const int vectors, cons
 
 /* The same for a single vector of B of which half is enough: where a whole one takes two turns of the
  * unit that multiplies (Zen 4), half takes one. */
-#if DNN_VECTOR_BYTES == 64
-#define DNN_HALVES 1
-typedef dnn_real dnn_half __attribute__((vector_size(32)));
-typedef dnn_real dnn_half_in_memory
-    __attribute__((vector_size(32), aligned(sizeof(dnn_real)), may_alias));
-#ifdef DNN_FLOAT64
-#define DNN_LOWER(v) ((dnn_half)_mm512_castpd512_pd256((__m512d)(v)))
-#define DNN_WIDEN(v) ((dnn_vec)_mm512_zextpd256_pd512((__m256d)(v)))
-#else
-#define DNN_LOWER(v) ((dnn_half)_mm512_castps512_ps256((__m512)(v)))
-#define DNN_WIDEN(v) ((dnn_vec)_mm512_zextps256_ps512((__m256)(v)))
-#endif
+#if DNN_HALVES
 static inline DNN_ALWAYS_INLINE dnn_half_steps(const int rows, dnn_vec (*acc)[2], ptrdiff_t depth,
                                                const dnn_real *a, ptrdiff_t a_row, ptrdiff_t a_step,
                                                const dnn_real *b, ptrdiff_t b_step) {
@@ -81,7 +70,7 @@ static inline DNN_ALWAYS_INLINE dnn_half_steps(const int rows, dnn_vec (*acc)[2]
     DNN_UNROLL_ROWS
     for (int i = 0; i < rows; i++) part[i] = DNN_LOWER(acc[i][0]);
     for (ptrdiff_t p = 0; p < depth; p++) {
-        dnn_half piece = *(const dnn_half_in_memory *)b;
+        dnn_half piece = DNN_LOAD_HALF(b);
         DNN_UNROLL_ROWS
         for (int i = 0; i < rows; i++) part[i] += (a[i * a_row] - (dnn_half){0}) * piece;
         a += a_step;
@@ -91,7 +80,6 @@ static inline DNN_ALWAYS_INLINE dnn_half_steps(const int rows, dnn_vec (*acc)[2]
     for (int i = 0; i < rows; i++) acc[i][0] = DNN_WIDEN(part[i]);
 }
 #else
-#define DNN_HALVES 0
 #define dnn_half_steps(...) ((void)0)
 #endif
 
