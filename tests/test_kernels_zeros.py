@@ -62,7 +62,7 @@ def multiply(a, b, form, **arguments):
 
 
 def by_few_rows(a, b, form, rows=5, **arguments):
-    """Return the same a few rows and columns at a time, for which zeros are not worth listing."""
+    """Return the same a few rows and columns at a time, where zeros are not worth leaving out."""
     out = np.empty((a.shape[0], b.shape[1]), a.dtype)
     held = arguments.pop("out", None)
     for i, j in itertools.product(range(0, len(out), rows), range(0, out.shape[1], 40)):
@@ -130,6 +130,24 @@ def test_zeros_are_left_out(dtype, form):
     other = b if form["zeros"] == "a" else a.T
     (a.T if form["zeros"] == "a" else b)[17] = 0
     other[17] = np.inf
+    assert np.isnan(multiply(a, b, form)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sparser", ["a", "b"])
+def test_of_two_operands_with_zeros_the_one_with_more_is_taken(dtype, sparser):
+    form = FORMS["columns of b"]
+    a, b = operands((130, 140, 96), dtype, form, 0.5)
+    a *= np.random.default_rng(2).random(a.shape) < 0.5
+    rows = {"a": a.T, "b": b}
+    more = rows.pop(sparser)
+    more *= np.random.default_rng(3).random(more.shape) < 0.3
+    more[17] = 0
+    (other,) = rows.values()
+    other[17] = np.inf
+    assert np.isfinite(multiply(a, b, form)).all()
+    other[17] = 0
+    more[17] = np.inf
     assert np.isnan(multiply(a, b, form)).all()
 
 

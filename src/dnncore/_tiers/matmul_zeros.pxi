@@ -1,11 +1,11 @@
 # Products one of whose operands has many zeros: activations behind relu or dropout, deltas behind
 # relu', pixels.
 #
-# A line of the operand with zeros (a row of A, or a column of B) is made a list of what is not zero
-# and where. For each line, STRIPE vectors of C stay in registers while the rows of the other
-# operand that its list names are added to them, each times its element. These rows are packed,
-# CHUNK of them at a time, so that they are in the first-level cache: one is read for each
-# multiply-add.
+# Of each line of the operand with zeros (a row of A, or a column of B) the elements that are not
+# zero are noted, a bit for each. For each line, STRIPE vectors of C stay in registers while the
+# rows of the other operand whose bits are set are added to them, each times its element. These rows
+# are packed, CHUNK of them at a time, so that they are in the first-level cache: one is read for
+# each multiply-add.
 #
 # An element is the sum over the same parts of the depth in the same order as everywhere in
 # matmul.pxi: leaving out zeros changes no bits, so it may depend on the data. (0 x infinity is left
@@ -22,11 +22,11 @@ cdef struct Skipping:
     Py_ssize_t row             # elements from one of its rows in the cache to the next
     bint turned                # c[j, line] is what is stored
     # Scratch
-    Entry* lists               # CHUNK entries for each line of each chunk
+    real* values               # CHUNK elements of each line of each chunk, if they are not so in s
     real* packed               # CHUNK rows of a stripe
     real* sums                 # of a stripe of each line
     real* bias                 # of a stripe, or zeros
-    int counts[LISTED_LINES * MAX_CHUNKS]
+    uint64_t bits[SUMMED_LINES * MAX_CHUNKS]  # of each line of each chunk
 
 
 cdef inline int chunk_rows(Py_ssize_t depth) noexcept nogil:
@@ -36,7 +36,7 @@ cdef inline int chunk_rows(Py_ssize_t depth) noexcept nogil:
 
 
 cdef inline bint may_skip(Py_ssize_t lines, Py_ssize_t width, Py_ssize_t depth) noexcept nogil:
-    """Whether lists are worth it: each element that is not zero makes `width` multiply-adds."""
+    """Whether to look for zeros: each element makes `width` multiply-adds."""
     return (lines >= SKIP_MIN_LINES and width >= SKIP_MIN_WIDTH and depth >= SKIP_MIN_DEPTH)
 
 
@@ -48,55 +48,76 @@ cdef Py_ssize_t skipping_scratch(
         lines = max(lines, columns)
     if lines == 0:
         return 0
-    lines = min(lines, <Py_ssize_t>LISTED_LINES)
+    lines = min(lines, <Py_ssize_t>SUMMED_LINES)
     depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
     return ((CHUNK + lines + 1) * STRIPE * LANES
-            + lines * ((depth + CHUNK - 1) // CHUNK * CHUNK)
-            * <Py_ssize_t>(sizeof(Entry) // sizeof(real)))
+            + (lines * ((depth + CHUNK - 1) // CHUNK * CHUNK) if across else 0))
 
 
-cdef inline bint many_zeros(
+cdef inline double share_kept(
     Py_ssize_t lines, Py_ssize_t depth, const real* s, Py_ssize_t s_line, Py_ssize_t s_step
 ) noexcept nogil:
-    """Whether a sample has enough of them. Operands without any are known by the first few."""
-    cdef Entry unused[LANES]
+    """Of a sample, the share that is not zero. Operands without any are known by the first few."""
     cdef Py_ssize_t along = depth if s_step == 1 else lines
     cdef Py_ssize_t across = lines if s_step == 1 else depth
     cdef Py_ssize_t step = s_line if s_step == 1 else s_step
     cdef int i, kept = 0
     for i in range(SAMPLES):
-        kept += list_nonzero(
-            vload(s + across * i // SAMPLES * step + (along - LANES) * (7 * i % 16) // 15), 0, 0,
-            unused)
+        kept += count_bits(nonzero(
+            vload(s + across * i // SAMPLES * step + (along - LANES) * (7 * i % 16) // 15)))
         if i == 3 and kept == 4 * LANES:
-            return False
-    return kept <= SKIP_MAX_SHARE * SAMPLES * LANES
+            return 1
+    return <double>kept / (SAMPLES * LANES)
+
+
+cdef inline double cost_of_skipping(
+    double kept, Py_ssize_t width, Py_ssize_t depth, bint across, bint turned
+) noexcept nogil:
+    """Time beside that with zeros multiplied, in multiply-adds of a vector for each element.
+
+    To look at an element takes as long as 0.3 of them, or 0.6 if lines lie across; to keep it, a
+    little more than one for each vector of C. Fitted to what was measured.
+    """
+    cdef double vectors = (width + LANES - 1) // LANES
+    return (kept * (1.25 * vectors + 0.4) + (0.6 if across else 0.3)
+            + (6 * vectors / depth if turned else 0)) * LANES / (1.05 * width)
 
 
 cdef bint skips_zeros(const Product* g) noexcept nogil:
-    """Compute the product without the zeros of an operand, if one has many; says whether."""
+    """Compute the product without the zeros of an operand, if that pays; says whether."""
     cdef Skipping k
-    if (may_skip(g.rows, g.columns, g.depth) and (g.a_row == 1 or g.a_step == 1)
-            and many_zeros(g.rows, g.depth, <const real*>g.a, g.a_row, g.a_step)):
-        k.lines, k.width, k.turned = g.rows, g.columns, False
-        k.s, k.s_line, k.s_step = <const real*>g.a, g.a_row, g.a_step
-        k.d, k.d_step, k.d_column = <const real*>g.b, g.b_step, g.b_column
-    elif (may_skip(g.columns, g.rows, g.depth) and g.rows >= SKIP_TURNED_MIN_WIDTH
-            and g.a_row == 1 and g.b_column == 1
-            and g.bias == NULL and g.epilogue == EPI_NONE
-            and many_zeros(g.columns, g.depth, <const real*>g.b, 1, g.b_step)):
-        k.lines, k.width, k.turned = g.columns, g.rows, True
-        k.s, k.s_line, k.s_step = <const real*>g.b, 1, g.b_step
-        k.d, k.d_step, k.d_column = <const real*>g.a, g.a_step, 1
-    else:
+    cdef double kept, cost_a, cost = 0.97
+    k.s = NULL
+    if may_skip(g.rows, g.columns, g.depth) and (g.a_row == 1 or g.a_step == 1):
+        kept = share_kept(g.rows, g.depth, <const real*>g.a, g.a_row, g.a_step)
+        cost_a = cost_of_skipping(kept, g.columns, g.depth, g.a_step != 1, False)
+        if cost_a < cost:
+            cost = cost_a
+            k.lines, k.width, k.turned = g.rows, g.columns, False
+            k.s, k.s_line, k.s_step = <const real*>g.a, g.a_row, g.a_step
+            k.d, k.d_step, k.d_column = <const real*>g.b, g.b_step, g.b_column
+    if (may_skip(g.columns, g.rows, g.depth) and g.a_row == 1 and g.b_column == 1
+            and g.bias == NULL and g.epilogue == EPI_NONE):
+        kept = share_kept(g.columns, g.depth, <const real*>g.b, 1, g.b_step)
+        if cost_of_skipping(kept, g.rows, g.depth, True, True) < cost:
+            k.lines, k.width, k.turned = g.columns, g.rows, True
+            k.s, k.s_line, k.s_step = <const real*>g.b, 1, g.b_step
+            k.d, k.d_step, k.d_column = <const real*>g.a, g.a_step, 1
+    if k.s == NULL:
         return False
     skip_zeros(g, &k)
     return True
 
 
+cdef inline Py_ssize_t summed_lines(Py_ssize_t lines) noexcept nogil:
+    """Lines in one go: equal parts."""
+    cdef Py_ssize_t parts = (lines + SUMMED_LINES - 1) // SUMMED_LINES
+    return min(lines, ((lines + parts - 1) // parts + LANES - 1) // LANES * LANES)
+
+
 cdef void skip_zeros(const Product* g, Skipping* k) noexcept nogil:
     cdef Py_ssize_t cut = depth_cut(g.depth), start = 0, depth, first, lines
-    cdef Py_ssize_t most = min(k.lines, <Py_ssize_t>LISTED_LINES)
+    cdef Py_ssize_t most = summed_lines(k.lines)
     k.in_place = (
         k.d_column == 1 and k.width % LANES == 0 and <uintptr_t>k.d % 64 == 0
         and k.d_step * <Py_ssize_t>sizeof(real) % 64 == 0 and k.d_step <= STRIPE * LANES)
@@ -104,84 +125,83 @@ cdef void skip_zeros(const Product* g, Skipping* k) noexcept nogil:
     k.packed = <real*>g.scratch
     k.sums = k.packed + CHUNK * STRIPE * LANES
     k.bias = k.sums + most * STRIPE * LANES
-    k.lists = <Entry*>(k.bias + STRIPE * LANES)
+    k.values = k.bias + STRIPE * LANES
     while start < g.depth:
         depth = min(cut, g.depth - start)
         first = 0
         while first < k.lines:
             lines = min(most, k.lines - first)
-            list_lines(k, first, lines, start, depth)
+            note_lines(k, first, lines, start, depth)
             skipping_part(g, k, first, lines, start, depth)
             first += lines
         start += depth
 
 
-cdef void list_lines(
+cdef void note_lines(
     Skipping* k, Py_ssize_t first, Py_ssize_t lines, Py_ssize_t start, Py_ssize_t depth
 ) noexcept nogil:
-    """Lists of lines first..., for each chunk of a part of the depth."""
-    cdef int rows = chunk_rows(depth), chunk = 0
-    cdef Py_ssize_t at = 0, line
-    cdef int* counts = k.counts
+    """Bits of lines first..., for each chunk of a part of the depth."""
+    cdef int rows = chunk_rows(depth)
+    cdef Py_ssize_t at = 0
+    cdef uint64_t* bits = k.bits
+    cdef real* values = k.values
     cdef const real* s
     while at < depth:
         rows = <int>min(<Py_ssize_t>rows, depth - at)
         s = k.s + first * k.s_line + (start + at) * k.s_step
-        line = chunk * lines
         if k.s_step == 1:
-            list_along(lines, rows, s, k.s_line, <int>k.row, k.lists + line * CHUNK,
-                       counts + line)
+            note_along(lines, rows, s, k.s_line, bits)
         else:
-            list_across(lines, rows, s, k.s_step, <int>k.row, k.lists + line * CHUNK,
-                        counts + line)
+            note_across(lines, rows, s, k.s_step, bits, values)
         at += rows
-        chunk += 1
+        bits += lines
+        values += lines * CHUNK
 
 
-cdef void list_along(
-    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_line, int row, Entry* lists,
-    int* counts
+cdef void note_along(
+    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_line, uint64_t* bits
 ) noexcept nogil:
     cdef Py_ssize_t line
-    cdef int p, n
+    cdef uint64_t found
+    cdef int p
     for line in range(lines):
-        p = n = 0
+        found = 0
+        p = 0
         while p + LANES <= rows:
-            n += list_nonzero(vload(s + p), p * row, row, lists + n)
+            found |= nonzero(vload(s + p)) << p
             p += LANES
         if p < rows:
-            n += list_nonzero(vload_part(s + p, rows - p), p * row, row, lists + n)
-        counts[line] = n
+            found |= nonzero(vload_part(s + p, rows - p)) << p
+        bits[line] = found
         s += s_line
-        lists += CHUNK
 
 
-cdef void list_across(
-    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_step, int row, Entry* lists,
-    int* counts
+cdef void note_across(
+    Py_ssize_t lines, int rows, const real* s, Py_ssize_t s_step, uint64_t* bits, real* values
 ) noexcept nogil:
     # A square of LANES lines and LANES steps at a time, transposed in registers.
     cdef vec r[LANES]
-    cdef int n[LANES]
+    cdef uint64_t found[LANES]
     cdef Py_ssize_t line = 0
     cdef int p, i, m
     while line < lines:
         m = <int>min(<Py_ssize_t>LANES, lines - line)
         for i in range(LANES):
-            n[i] = 0
+            found[i] = 0
         p = 0
         while p < rows:
             for i in range(LANES):
                 r[i] = broadcast(0)
                 if p + line_of(i) < rows:
                     r[i] = vload_part(s + (p + line_of(i)) * s_step + line, m)
+                    prefetch_far(s + (p + line_of(i)) * s_step + line + LANES)
             transpose(r)
             for i in range(m):
-                n[i] += list_nonzero(
-                    r[i], p * row, row, lists + (line + i) * CHUNK + n[i])
+                vstore(values + (line + i) * CHUNK + p, r[i])
+                found[i] |= nonzero(r[i]) << p
             p += LANES
         for i in range(m):
-            counts[line + i] = n[i]
+            bits[line + i] = found[i]
         line += m
 
 
@@ -211,11 +231,13 @@ cdef void pack_stripe(
 
 
 cdef struct Stripe:
-    # A chunk's rows, to be added to some vectors of C in each of the listed lines
+    # A chunk's rows, to be added to some vectors of C in each line
     Py_ssize_t lines
-    const Entry* lists
-    const int* counts
+    const uint64_t* bits
+    const real* values
+    Py_ssize_t values_line
     const real* packed
+    Py_ssize_t row
     const real* bias           # what sums begin with, or NULL if they go on
     real* sums
     bint keeps                 # they go on, or C is turned
@@ -233,7 +255,7 @@ ctypedef void (*StripeKernel)(const Stripe*) noexcept nogil
 
 
 cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
-    cdef const Entry* lists = t.lists
+    cdef const real* values = t.values
     cdef const real* gate = t.gate
     cdef real* sums = t.sums
     cdef real* c = t.c
@@ -241,9 +263,10 @@ cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
     for line in range(t.lines):
         if t.claimed != NULL:
             claim_share(t, line)
-        stripe_row(vectors, t.counts[line], lists, t.packed, t.bias if t.bias != NULL else sums,
-                   sums if t.keeps else NULL, t.rest, c, t.adds, t.relu, gate)
-        lists += CHUNK
+        stripe_row(vectors, t.bits[line], values, t.packed, t.row,
+                   t.bias if t.bias != NULL else sums, sums if t.keeps else NULL, t.rest, c,
+                   t.adds, t.relu, gate)
+        values += t.values_line
         sums += STRIPE * LANES
         c += t.c_row
         if gate != NULL:
@@ -288,7 +311,6 @@ cdef StripeKernel stripe_kernels[STRIPE]
 stripe_kernels[0], stripe_kernels[1], stripe_kernels[2] = stripe_1, stripe_2, stripe_3
 stripe_kernels[3], stripe_kernels[4], stripe_kernels[5] = stripe_4, stripe_5, stripe_6
 stripe_kernels[6], stripe_kernels[7] = stripe_7, stripe_8
-prepare_list()
 
 
 cdef void claim_share(const Stripe* t, Py_ssize_t line) noexcept nogil:
@@ -315,7 +337,8 @@ cdef void skipping_part(
     cdef int vectors, rows, i
     cdef bint last = start + depth == g.depth
     cdef Stripe t
-    t.lines, t.packed, t.sums = lines, k.packed, k.sums
+    t.lines, t.packed, t.row, t.sums = lines, k.packed, k.row, k.sums
+    t.values_line = k.s_line if k.s_step == 1 else CHUNK
     t.c_row = 0 if k.turned else g.c_row
     t.adds = g.accumulate or start > 0
     t.relu = last and g.epilogue == EPI_RELU
@@ -340,8 +363,9 @@ cdef void skipping_part(
                 t.packed = k.d + (start + at) * k.d_step + j
             else:
                 pack_stripe(k, vectors, t.rest, start + at, rows, j)
-            t.lists = k.lists + chunk * lines * CHUNK
-            t.counts = k.counts + chunk * lines
+            t.bits = k.bits + chunk * lines
+            t.values = (k.s + first * k.s_line + start + at if k.s_step == 1
+                        else k.values + chunk * lines * CHUNK)
             t.bias = k.bias if chunk == 0 else NULL
             at += rows
             t.keeps = k.turned or at < depth

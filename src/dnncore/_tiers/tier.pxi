@@ -3,7 +3,7 @@
 # the flags and macros that setup.py compiles them with.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport uint64_t, uintptr_t
 from libc.math cimport exp, expm1, log, pow, sqrt
 from libc.string cimport memcpy, memset
 
@@ -91,7 +91,6 @@ cdef extern from "mathfuncs.h" nogil:
     #else
     #define DNN_BLAS_MIN_WORK 131072.0
     #endif
-    #define DNN_SKIP_MAX_SHARE 0.65 /* of elements that are not zero */
     enum {
         DNN_PANEL = 2 * DNN_LANES,
         DNN_LOSS_BLOCK = 128,
@@ -117,10 +116,9 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_CHUNK = 64,
         DNN_MAX_CHUNKS = DNN_DEPTH_BLOCK / DNN_CHUNK + 1,
         DNN_SAMPLES = 16,
-        DNN_SKIP_MIN_LINES = 24,
-        DNN_SKIP_MIN_WIDTH = 48,
-        DNN_SKIP_TURNED_MIN_WIDTH = 64,
-        DNN_SKIP_MIN_DEPTH = 32
+        DNN_SKIP_MIN_LINES = 16,
+        DNN_SKIP_MIN_WIDTH = 32,
+        DNN_SKIP_MIN_DEPTH = 24
     };
     """
     ctypedef double real "dnn_real"
@@ -148,12 +146,11 @@ cdef extern from "mathfuncs.h" nogil:
         FEW_ROWS "DNN_FEW_ROWS"
         SHALLOW "DNN_SHALLOW"
         CHUNK "DNN_CHUNK"
-        LISTED_LINES "DNN_LISTED_LINES"
+        SUMMED_LINES "DNN_SUMMED_LINES"
         MAX_CHUNKS "DNN_MAX_CHUNKS"
         SAMPLES "DNN_SAMPLES"
         SKIP_MIN_LINES "DNN_SKIP_MIN_LINES"
         SKIP_MIN_WIDTH "DNN_SKIP_MIN_WIDTH"
-        SKIP_TURNED_MIN_WIDTH "DNN_SKIP_TURNED_MIN_WIDTH"
         SKIP_MIN_DEPTH "DNN_SKIP_MIN_DEPTH"
         STRIPE "DNN_STRIPE"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
@@ -198,15 +195,13 @@ cdef extern from "mathfuncs.h" nogil:
         const bint whole, const int rows, const int vectors, vec (*acc)[2], int rest, real* c,
         Py_ssize_t c_row, bint accumulate, bint relu, const real* gate,
         Py_ssize_t gate_row) noexcept
-    void prepare_list "dnn_prepare_list"() noexcept
-    ctypedef struct Entry "dnn_entry":
-        pass
-    int list_nonzero "dnn_list"(vec v, int first, int step, Entry* list) noexcept
+    uint64_t nonzero "DNN_NONZERO"(vec v) noexcept
+    int count_bits "DNN_COUNT_BITS"(uint64_t bits) noexcept
     void stripe_row "dnn_stripe"(
-        const int vectors, int n, const Entry* list, const real* b, const real* start, real* sums,
-        int rest, real* c, bint accumulate, bint relu, const real* gate) noexcept
+        const int vectors, uint64_t bits, const real* values, const real* b, Py_ssize_t b_step,
+        const real* start, real* sums, int rest, real* c, bint accumulate, bint relu,
+        const real* gate) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
-    const double SKIP_MAX_SHARE "DNN_SKIP_MAX_SHARE"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number
     const real LOG_EPSILON "DNN_LOG_EPSILON"    # -log(EPSILON)
