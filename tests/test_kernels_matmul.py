@@ -179,6 +179,36 @@ def test_large_operands_that_are_packed(dtype, transpose_a, transpose_b, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+# From 64 rows and 48 steps on the transpose is computed, 512 of its columns at a time.
+@pytest.mark.parametrize("size", [(64, 48), (97, 60), (513, 50), (1024, 130), (70, 401), (64, 801)])
+def test_few_columns_and_many_rows(dtype, size):
+    m, k = size
+    _kernels._force_matmul_path("own")
+    try:
+        for n in (2, 3, 7, 8, 9, 10, 12, 13):
+            a, b = operands(m, n, k, dtype, transpose_a=True)
+            held = draw((m, n), dtype, 5)
+            for arguments in ({}, {"out": held, "accumulate": True}):
+                wanted = exact(a, b, transpose_a=True) + (held if arguments else 0)
+                pieces = []
+                for i in range(0, m, 21):
+                    own = {**arguments, "out": held[i : i + 21].copy()} if arguments else {}
+                    pieces.append(
+                        kernels.matmul(guarded(a[:, i : i + 21]), b, transpose_a=True, **own)
+                    )
+                block = np.full(m * n + 128, -7.0, dtype)
+                out = block[64 : 64 + m * n].reshape(m, n)
+                out[...] = held
+                got = kernels.matmul(a, b, transpose_a=True, **{**arguments, "out": out})
+                np.testing.assert_array_equal(got, np.concatenate(pieces))
+                assert_near(got, wanted, a, b, transpose_a=True)
+                assert (block[:64] == -7).all()
+                assert (block[64 + m * n :] == -7).all()
+    finally:
+        _kernels._force_matmul_path(None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_sizes_of_zero(path, dtype):
     def zeros(*shape):
         return np.zeros(shape, dtype)

@@ -378,11 +378,12 @@ cdef Py_ssize_t product_scratch(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint across
 ) noexcept nogil:
     """Elements of scratch that suffice for a product of this size and for all smaller ones."""
-    cdef Py_ssize_t skipping = skipping_scratch(rows, columns, depth, across)
+    cdef Py_ssize_t others = max(
+        skipping_scratch(rows, columns, depth, across), tall_scratch(rows, depth, across))
     depth = min(depth, <Py_ssize_t>DEPTH_BLOCK)
     if packs_a(rows, columns, True):  # and room for the last whole vector stored into A
-        return max(skipping, depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES)
-    return max(skipping, depth * PANEL)
+        return max(others, depth * (PANEL + min(rows, <Py_ssize_t>ROW_BLOCK)) + LANES)
+    return max(others, depth * PANEL)
 
 
 cdef inline Py_ssize_t claimed_from_c(const Product* g) noexcept nogil:
@@ -399,12 +400,16 @@ cdef void product(const Product* g) noexcept nogil:
     cdef Py_ssize_t cut = depth_cut(g.depth)
     cdef real* a_scratch = <real*>g.scratch + cut * PANEL
     cdef bint crowded = g.a_row == 1 and is_crowded(g.a_step)
-    cdef bint last, pack_a = packs_a(g.rows, g.columns, crowded) and not goes_by_row(g)
+    cdef bint last, pack_a
     if takes_dots(g):
         dots(g)
         return
+    if is_tall(g):
+        tall(g)
+        return
     if skips_zeros(g):
         return
+    pack_a = packs_a(g.rows, g.columns, crowded) and not goes_by_row(g)
     part.a_row, part.a_step, part.c_row, part.gate_row = g.a_row, g.a_step, g.c_row, g.gate_row
     while start < g.depth or start == 0:
         part.depth = min(cut, g.depth - start)

@@ -1,11 +1,15 @@
-# Products with a single column, with very few rows or of hardly any depth, as a network with one
-# output or with two inputs and a prediction of a row or two have them.
+# Products with a single column or few, with very few rows or of hardly any depth, as a network with
+# few outputs or with two inputs and a prediction of a row or two have them.
 #
 # One column, `dots`: vectors run along depth, one accumulator per row, for as many rows as a vector
 # has elements; in the end the accumulators are added up across, all of them at once. An element is
 # the sum of LANES partial sums, of every LANES-th product each: its order depends on depth alone.
 #
-# The others, `row_strips`: eight vectors of a row at a time, in the order of every other product.
+# Few columns and many rows, `tall`, as the gradient of a head's weights has them: the transpose,
+# whose vectors are full, as any other product, turned when it is stored. An element is the same
+# sum.
+#
+# Few rows, `row_strips`: eight vectors of a row at a time, in the order of every other product.
 # Two vectors at a time, as blocks have them, would wait for their sums, take a line from each row
 # of B where this takes some in a row, and write a line to each row of C.
 
@@ -18,6 +22,42 @@ cdef inline bint takes_dots(const Product* g) noexcept nogil:
 cdef inline bint goes_by_row(const Product* g) noexcept nogil:
     return ((g.rows <= FEW_ROWS or g.depth <= SHALLOW) and g.rows > 0 and g.b_column == 1
             and g.columns >= 4 * PANEL)
+
+
+cdef inline bint is_tall(const Product* g) noexcept nogil:
+    # What C holds is added to each part of the depth's sum, not to the sum of all of them.
+    return (1 < g.columns <= TALL_COLUMNS and g.rows >= TALL_MIN_ROWS and g.depth >= TALL_MIN_DEPTH
+            and g.a_row == 1 and g.b_column == 1 and g.bias == NULL and g.epilogue == EPI_NONE
+            and g.claimed == NULL and not (g.accumulate and g.depth > DEPTH_BLOCK))
+
+
+cdef inline Py_ssize_t tall_scratch(
+    Py_ssize_t rows, Py_ssize_t depth, bint across
+) noexcept nogil:
+    if not across or rows < TALL_MIN_ROWS or depth < TALL_MIN_DEPTH:
+        return 0
+    return (TALL_COLUMNS * TALL_ROWS + LANES
+            + min(depth, <Py_ssize_t>DEPTH_BLOCK) * (PANEL + TALL_COLUMNS))
+
+
+cdef void tall(const Product* g) noexcept nogil:
+    """C by the rows of its transpose, whose vectors are full."""
+    cdef Product t
+    cdef Py_ssize_t first = 0
+    t.rows, t.depth = g.columns, g.depth
+    t.a, t.a_row, t.a_step = g.b, 1, g.b_step
+    t.b_step, t.b_column = g.a_step, 1
+    t.c, t.c_row = g.scratch, TALL_ROWS
+    t.bias, t.gate, t.gate_row, t.claimed = NULL, NULL, 0, NULL
+    t.accumulate, t.epilogue = False, EPI_NONE
+    t.scratch = <real*>g.scratch + TALL_COLUMNS * TALL_ROWS
+    while first < g.rows:
+        t.columns = min(g.rows - first, <Py_ssize_t>TALL_ROWS)
+        t.b = <const real*>g.a + first
+        product(&t)
+        store_turned(t.rows, t.columns, <const real*>g.scratch, TALL_ROWS,
+                     <real*>g.c + first * g.c_row, g.c_row, g.accumulate)
+        first += t.columns
 
 
 cdef inline inlined fold(const int n, vec* r) noexcept nogil:

@@ -378,14 +378,15 @@ cdef void skipping_part(
             stripe_kernels[vectors - 1](&t)
             chunk += 1
         if k.turned:
-            store_turned(lines, width, k.sums, t.c, g.c_row, t.adds)
+            store_turned(lines, width, k.sums, STRIPE * LANES, t.c, g.c_row, t.adds)
         j += vectors * LANES
         left -= vectors
         stripes -= 1
 
 
 cdef void store_turned(
-    Py_ssize_t lines, Py_ssize_t width, const real* sums, real* c, Py_ssize_t c_row, bint adds
+    Py_ssize_t lines, Py_ssize_t width, const real* sums, Py_ssize_t sums_row, real* c,
+    Py_ssize_t c_row, bint adds
 ) noexcept nogil:
     # A few rows of C at a time, along their whole length: each of their lines once.
     cdef vec r[LANES]
@@ -399,7 +400,7 @@ cdef void store_turned(
             n = <int>min(<Py_ssize_t>LANES, lines - line)
             for i in range(LANES):
                 r[i] = vload(
-                    sums + (line + (line_of(i) if line_of(i) < n else 0)) * (STRIPE * LANES) + j)
+                    sums + (line + (line_of(i) if line_of(i) < n else 0)) * sums_row + j)
             transpose(r)
             to = c + j * c_row + line
             for i in range(m):

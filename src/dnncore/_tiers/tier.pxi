@@ -111,6 +111,10 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_CROWDED_BYTES = 4096,
         DNN_FEW_ROWS = 3,
         DNN_SHALLOW = 2,
+        DNN_TALL_COLUMNS = 12,
+        DNN_TALL_ROWS = 512, /* in one go */
+        DNN_TALL_MIN_ROWS = 64,
+        DNN_TALL_MIN_DEPTH = 48,
         /* Zeros are skipped where a sample of vectors has enough of them. A chunk of packed rows,
          * CHUNK x STRIPE vectors, stays in the first-level cache. */
         DNN_CHUNK = 64,
@@ -145,6 +149,10 @@ cdef extern from "mathfuncs.h" nogil:
         CROWDED_BYTES "DNN_CROWDED_BYTES"
         FEW_ROWS "DNN_FEW_ROWS"
         SHALLOW "DNN_SHALLOW"
+        TALL_COLUMNS "DNN_TALL_COLUMNS"
+        TALL_ROWS "DNN_TALL_ROWS"
+        TALL_MIN_ROWS "DNN_TALL_MIN_ROWS"
+        TALL_MIN_DEPTH "DNN_TALL_MIN_DEPTH"
         CHUNK "DNN_CHUNK"
         SUMMED_LINES "DNN_SUMMED_LINES"
         MAX_CHUNKS "DNN_MAX_CHUNKS"
