@@ -206,8 +206,7 @@ cdef class Program:
             self.training_space = None  # release the old one first
             self.forward_rows_kept = self.forward_rows_new = 0
             space = Workspace(
-                self, rows, threads, True,
-                max(1, (rows + 3) // row_tile(&self.net, rows) + 2), sparse)
+                self, rows, threads, True, row_tiles(&self.net, rows), sparse)
             self.training_space = space
         self.busy = True
         space.space.shared = threads > 1
@@ -393,11 +392,11 @@ cdef class Program:
             memset(&t, 0, sizeof(Pass))
             t.net, t.space, t.rows = &self.net, &space.space, rows
             t.key = stream_key(self.seed, 1, step)
-            t.tile = row_tile(t.net, rows)
+            t.n_tiles = row_tiles(t.net, rows)
             with nogil:
                 mode = flush_denormals()
                 memcpy(t.space.slots[0].value, x_address, rows * self.net.widths[0] * size)
-                run_phases(threads, <uint64_t>pass_tiles(&t), forward_tile, forward_next, &t,
+                run_phases(threads, <uint64_t>t.n_tiles, forward_tile, forward_next, &t,
                            t.space.clock)
                 memcpy(out_address, t.space.slots[self.net.n_slots - 1].value,
                        rows * width * size)
@@ -426,14 +425,14 @@ cdef class Program:
             memset(&t, 0, sizeof(Pass))
             t.net, t.space, t.rows = &self.net, &space.space, rows
             t.key = stream_key(self.seed, 1, step)
-            t.tile = row_tile(t.net, rows)
+            t.n_tiles = row_tiles(t.net, rows)
             t.grads = self._buffer(grads)
             t.stage = self.net.loss_stage
             with nogil:
                 mode = flush_denormals()
                 memcpy(t.space.slots[self.net.n_slots - 1].delta, d_address,
                        rows * width * size)
-                run_phases(threads, <uint64_t>pass_tiles(&t), backward_tile, backward_next, &t,
+                run_phases(threads, <uint64_t>t.n_tiles, backward_tile, backward_next, &t,
                            t.space.clock)
                 memcpy(dx_address, t.space.slots[0].delta, rows * self.net.widths[0] * size)
                 restore_denormals(mode)
@@ -643,7 +642,8 @@ cdef class Program:
             op = &self.net.operations[i]
             if op.kind != DENSE:
                 continue
-            p.rows, p.columns, p.depth = row_tile(&self.net, rows), op.n_out, op.n_in
+            p.rows = tile_start(rows, row_tiles(&self.net, rows), 1)
+            p.columns, p.depth = op.n_out, op.n_in
             p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = op.n_in, 1, op.n_out, 1, op.n_out
             if weights:
                 p.rows, p.depth, p.a_row, p.a_step = op.tile, rows, 1, op.n_in

@@ -180,13 +180,13 @@ cdef void batch_sums(
 
 cdef void combine_sums(
     const Net* net, const Space* space, const Operation* op, bint backward, Py_ssize_t tiles,
-    Py_ssize_t tile_rows, Py_ssize_t rows
+    Py_ssize_t rows
 ) noexcept nogil:
     """The tiles' parts together, in their order."""
     if net.table.itemsize == sizeof(float):
-        combine(net, space, op, backward, tiles, tile_rows, rows, <float>0)
+        combine(net, space, op, backward, tiles, rows, <float>0)
     else:
-        combine(net, space, op, backward, tiles, tile_rows, rows, <double>0)
+        combine(net, space, op, backward, tiles, rows, <double>0)
 
 
 ctypedef fused number:
@@ -196,7 +196,7 @@ ctypedef fused number:
 
 cdef inline void combine(
     const Net* net, const Space* space, const Operation* op, bint backward, Py_ssize_t tiles,
-    Py_ssize_t tile_rows, Py_ssize_t rows, number unused
+    Py_ssize_t rows, number unused
 ) noexcept nogil:
     cdef const number* parts = <const number*>space.parts
     cdef const number* running = <const number*>parameter(net, op.running)
@@ -212,7 +212,7 @@ cdef inline void combine(
             continue
         total = squares = 0
         for i in range(tiles):
-            own = min(tile_rows, rows - i * tile_rows)
+            own = tile_start(rows, tiles, i + 1) - tile_start(rows, tiles, i)
             total += parts[i * 2 * n + j] * (1.0 if backward else <double>own)
             squares += parts[(i * 2 + 1) * n + j]
         if backward:
@@ -224,7 +224,7 @@ cdef inline void combine(
         # Deviations from the tiles' means, and those of the tiles' means from the batch's:
         # Chan, Golub and LeVeque 1983.
         for i in range(tiles):
-            own = min(tile_rows, rows - i * tile_rows)
+            own = tile_start(rows, tiles, i + 1) - tile_start(rows, tiles, i)
             d = parts[i * 2 * n + j] - mean
             squares += own * d * d
         first[j], second[j] = <number>mean, <number>(squares / rows)

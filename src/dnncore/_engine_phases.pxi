@@ -44,8 +44,7 @@ cdef struct Training:
     Py_ssize_t step_start
     double loss_before
     const char* input                # the batch's rows, gathered or where they lie
-    Py_ssize_t tile                  # rows in a tile
-    Py_ssize_t n_tiles
+    Py_ssize_t n_tiles               # of the batch's rows
     long long step, max_step         # the step to stop after, or -1
     unsigned long long seed
     double batch_weight, loss_sum, weight_total
@@ -83,8 +82,7 @@ cdef uint64_t begin_rows(Training* t) noexcept nogil:
     t.input = t.space.slots[0].value
     if t.batch.order == NULL:
         t.input = t.batch.x + t.batch.start * t.net.widths[0] * size
-    t.tile = row_tile(t.net, t.batch.rows)
-    t.n_tiles = (t.batch.rows + t.tile - 1) // t.tile
+    t.n_tiles = row_tiles(t.net, t.batch.rows)
     t.stage = 0
     t.in_weights = False
     return <uint64_t>t.n_tiles
@@ -118,17 +116,14 @@ cdef void backward_stage(
 
 
 cdef bint end_stage(
-    const Net* net, const Space* space, int* number, Py_ssize_t tiles, Py_ssize_t tile_rows,
-    Py_ssize_t rows
+    const Net* net, const Space* space, int* number, Py_ssize_t tiles, Py_ssize_t rows
 ) noexcept nogil:
     """Go to the next stage, with the sums that it needs; says whether there is one."""
     cdef const Stage* stage = &net.stages[number[0]]
     if stage.forward_sums >= 0:
-        combine_sums(net, space, &net.operations[stage.forward_sums], False, tiles, tile_rows,
-                     rows)
+        combine_sums(net, space, &net.operations[stage.forward_sums], False, tiles, rows)
     if stage.backward_sums >= 0:
-        combine_sums(net, space, &net.operations[stage.backward_sums], True, tiles, tile_rows,
-                     rows)
+        combine_sums(net, space, &net.operations[stage.backward_sums], True, tiles, rows)
     number[0] += 1
     return number[0] < net.n_stages
 
@@ -148,8 +143,8 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
                     tile, t.grads, t.optimizer, t.s1, t.s2,
                     &t.settings if t.grads == NULL else NULL, worker)
         return
-    first = <Py_ssize_t>tile * t.tile
-    rows = min(t.tile, t.batch.rows - first)
+    first = tile_start(t.batch.rows, t.n_tiles, tile)
+    rows = tile_start(t.batch.rows, t.n_tiles, tile + 1) - first
     if t.stage == 0:
         begin(t.space.clock, worker, CELL_GATHER)
         gather_rows(t.net, t.space, &t.batch, first, rows)
@@ -168,7 +163,7 @@ cdef uint64_t training_next(void* job) noexcept nogil:
     cdef uint64_t tiles
     cdef Py_ssize_t i
     if not t.in_weights:
-        if end_stage(t.net, t.space, &t.stage, t.n_tiles, t.tile, t.batch.rows):
+        if end_stage(t.net, t.space, &t.stage, t.n_tiles, t.batch.rows):
             return <uint64_t>t.n_tiles
         for i in range(t.n_tiles):
             loss += t.space.tile_loss[i]
@@ -258,7 +253,7 @@ cdef struct Pass:
     # One forward, or one backward, for callers who own the loop
     const Net* net
     const Space* space
-    Py_ssize_t rows, tile
+    Py_ssize_t rows, n_tiles
     unsigned long long key
     int stage
     bint in_weights
@@ -267,41 +262,38 @@ cdef struct Pass:
 
 cdef void forward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Pass* t = <Pass*>job
-    cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
+    cdef Py_ssize_t first = tile_start(t.rows, t.n_tiles, tile)
     forward_stage(
         t.net, t.space, t.stage,
         t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize, NULL, tile,
-        first, min(t.tile, t.rows - first), t.key, worker)
+        first, tile_start(t.rows, t.n_tiles, tile + 1) - first, t.key, worker)
 
 
 cdef uint64_t forward_next(void* job) noexcept nogil:
     cdef Pass* t = <Pass*>job
     if t.stage == t.net.loss_stage:
         return 0
-    end_stage(t.net, t.space, &t.stage, pass_tiles(t), t.tile, t.rows)
-    return <uint64_t>pass_tiles(t)
-
-
-cdef inline Py_ssize_t pass_tiles(const Pass* t) noexcept nogil:
-    return (t.rows + t.tile - 1) // t.tile
+    end_stage(t.net, t.space, &t.stage, t.n_tiles, t.rows)
+    return <uint64_t>t.n_tiles
 
 
 cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Pass* t = <Pass*>job
-    cdef Py_ssize_t first = <Py_ssize_t>tile * t.tile
+    cdef Py_ssize_t first
     if t.in_weights:
         weight_rows(t.net, t.space, t.space.slots[0].value, NULL, t.rows, tile, t.grads, 0,
                     NULL, NULL, NULL, worker)
     else:
-        backward_stage(t.net, t.space, t.stage, tile, first, min(t.tile, t.rows - first), t.key,
-                       True, worker)
+        first = tile_start(t.rows, t.n_tiles, tile)
+        backward_stage(t.net, t.space, t.stage, tile, first,
+                       tile_start(t.rows, t.n_tiles, tile + 1) - first, t.key, True, worker)
 
 
 cdef uint64_t backward_next(void* job) noexcept nogil:
     cdef Pass* t = <Pass*>job
     if t.in_weights:
         return 0
-    if end_stage(t.net, t.space, &t.stage, pass_tiles(t), t.tile, t.rows):
-        return <uint64_t>pass_tiles(t)
+    if end_stage(t.net, t.space, &t.stage, t.n_tiles, t.rows):
+        return <uint64_t>t.n_tiles
     t.in_weights = True
     return <uint64_t>t.net.n_weight_tiles

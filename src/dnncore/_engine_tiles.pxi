@@ -163,17 +163,21 @@ cdef Py_ssize_t weight_tile_rows(
     return min(n_in, equal_parts(n_in, tiles))
 
 
-cdef Py_ssize_t row_tile(const Net* net, Py_ssize_t rows) noexcept nogil:
-    """Rows in a tile: about equal tiles, an even number of them, multiples of four rows."""
-    cdef Py_ssize_t height, pairs
-    if rows * net.work_per_row < ONE_TILE_WORK and rows <= 256:
-        return rows
+cdef Py_ssize_t row_tiles(const Net* net, Py_ssize_t rows) noexcept nogil:
+    """Tiles that a batch is cut into, never fewer than a smaller one: an even number, or one."""
+    cdef Py_ssize_t height
+    if rows < 8 or (rows * net.work_per_row < ONE_TILE_WORK and rows <= 256):
+        return 1
     height = 64 if net.work_per_row < (1 << 18) else (
         128 if net.work_per_row < (1 << 20) else (256 if net.work_per_row < (1 << 22) else 512))
-    if rows // height >= MAX_TILES:
-        height = rows // MAX_TILES + 1
-    pairs = (rows + 2 * height - 1) // (2 * height)
-    return round_up((rows + 2 * pairs - 1) // (2 * pairs), 4)
+    return min(2 * ((rows + 2 * height - 1) // (2 * height)), <Py_ssize_t>MAX_TILES)
+
+
+cdef inline Py_ssize_t tile_start(
+    Py_ssize_t rows, Py_ssize_t tiles, Py_ssize_t number
+) noexcept nogil:
+    """First row of a tile: a multiple of four, and tiles as even as these can be."""
+    return rows if number == tiles else rows * number // tiles // 4 * 4
 
 
 # ---------------------------------------------------------------------------------- rows
