@@ -179,7 +179,7 @@ def test_large_operands_that_are_packed(dtype, transpose_a, transpose_b, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-# From 64 rows and 48 steps on the transpose is computed, 512 of its columns at a time.
+# From 64 rows and 48 steps on the transpose is computed, 128 of its columns at a time.
 @pytest.mark.parametrize("size", [(64, 48), (97, 60), (513, 50), (1024, 130), (70, 401), (64, 801)])
 def test_few_columns_and_many_rows(dtype, size):
     m, k = size

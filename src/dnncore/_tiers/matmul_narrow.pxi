@@ -27,8 +27,8 @@ cdef inline bint goes_by_row(const Product* g) noexcept nogil:
 cdef inline bint is_tall(const Product* g) noexcept nogil:
     # What C holds is added to each part of the depth's sum, not to the sum of all of them.
     return (1 < g.columns <= TALL_COLUMNS and g.rows >= TALL_MIN_ROWS and g.depth >= TALL_MIN_DEPTH
-            and g.a_row == 1 and g.b_column == 1 and g.bias == NULL and g.epilogue == EPI_NONE
-            and g.claimed == NULL and not (g.accumulate and g.depth > DEPTH_BLOCK))
+            and g.a_row == 1 and g.b_column == 1 and g.c_row == g.columns and g.bias == NULL
+            and g.epilogue == EPI_NONE and not (g.accumulate and g.depth > DEPTH_BLOCK))
 
 
 cdef inline Py_ssize_t tall_scratch(
@@ -38,6 +38,14 @@ cdef inline Py_ssize_t tall_scratch(
         return 0
     return (TALL_COLUMNS * TALL_ROWS + LANES
             + min(depth, <Py_ssize_t>DEPTH_BLOCK) * (PANEL + TALL_COLUMNS))
+
+
+cdef inline void claim_run(const real* w, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i < n:
+        claim(w + i)
+        i += 64 // <Py_ssize_t>sizeof(real)
+    claim(w + n - 1)
 
 
 cdef void tall(const Product* g) noexcept nogil:
@@ -54,6 +62,8 @@ cdef void tall(const Product* g) noexcept nogil:
     while first < g.rows:
         t.columns = min(g.rows - first, <Py_ssize_t>TALL_ROWS)
         t.b = <const real*>g.a + first
+        if g.claimed != NULL:  # what lies beside these rows of C
+            claim_run(<const real*>g.claimed + first * g.columns, t.columns * g.columns)
         product(&t)
         store_turned(t.rows, t.columns, <const real*>g.scratch, TALL_ROWS,
                      <real*>g.c + first * g.c_row, g.c_row, g.accumulate)

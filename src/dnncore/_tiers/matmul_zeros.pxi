@@ -315,15 +315,8 @@ stripe_kernels[6], stripe_kernels[7] = stripe_7, stripe_8
 
 cdef void claim_share(const Stripe* t, Py_ssize_t line) noexcept nogil:
     """A line's share: all of them at once would have to wait."""
-    cdef const real* w
-    cdef Py_ssize_t i
     while line < t.claimed_rows:
-        w = t.claimed + line * t.claimed_row
-        i = 0
-        while i < t.claimed_columns:
-            claim(w + i)
-            i += 64 // <Py_ssize_t>sizeof(real)
-        claim(w + t.claimed_columns - 1)
+        claim_run(t.claimed + line * t.claimed_row, t.claimed_columns)
         line += t.lines
 
 

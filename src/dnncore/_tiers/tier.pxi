@@ -112,7 +112,7 @@ cdef extern from "mathfuncs.h" nogil:
         DNN_FEW_ROWS = 3,
         DNN_SHALLOW = 2,
         DNN_TALL_COLUMNS = 12,
-        DNN_TALL_ROWS = 512, /* in one go */
+        DNN_TALL_ROWS = 128, /* in one go */
         DNN_TALL_MIN_ROWS = 64,
         DNN_TALL_MIN_DEPTH = 48,
         /* Zeros are skipped where a sample of vectors has enough of them. A chunk of packed rows,
