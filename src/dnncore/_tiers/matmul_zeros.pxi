@@ -256,21 +256,33 @@ ctypedef void (*StripeKernel)(const Stripe*) noexcept nogil
 
 cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
     cdef const real* values = t.values
+    cdef const real* start = t.bias if t.bias != NULL else t.sums
     cdef const real* gate = t.gate
-    cdef real* sums = t.sums
+    cdef real* sums = t.sums if t.keeps else NULL
     cdef real* c = t.c
-    cdef Py_ssize_t line
-    for line in range(t.lines):
+    cdef Py_ssize_t start_line = 0 if t.bias != NULL else STRIPE * LANES
+    cdef Py_ssize_t line = 0, n
+    while line < t.lines:
+        n = PAIR if line + PAIR <= t.lines else 1
         if t.claimed != NULL:
             claim_share(t, line)
-        stripe_row(vectors, t.bits[line], values, t.packed, t.row,
-                   t.bias if t.bias != NULL else sums, sums if t.keeps else NULL, t.rest, c,
-                   t.adds, t.relu, gate)
-        values += t.values_line
-        sums += STRIPE * LANES
-        c += t.c_row
+            if n == 2:
+                claim_share(t, line + 1)
+        if n == PAIR:
+            stripe_rows(vectors, PAIR, t.bits + line, values, t.values_line, t.packed, t.row,
+                        start, start_line, sums, t.rest, c, t.c_row, t.adds, t.relu, gate,
+                        t.gate_row)
+        else:
+            stripe_rows(vectors, 1, t.bits + line, values, t.values_line, t.packed, t.row, start,
+                        start_line, sums, t.rest, c, t.c_row, t.adds, t.relu, gate, t.gate_row)
+        line += n
+        values += n * t.values_line
+        start += n * start_line
+        if sums != NULL:
+            sums += n * STRIPE * LANES
+        c += n * t.c_row
         if gate != NULL:
-            gate += t.gate_row
+            gate += n * t.gate_row
 
 
 # One function for each width: gcc keeps accumulators and pointers of a small one in registers.

@@ -161,6 +161,7 @@ cdef extern from "mathfuncs.h" nogil:
         SKIP_MIN_WIDTH "DNN_SKIP_MIN_WIDTH"
         SKIP_MIN_DEPTH "DNN_SKIP_MIN_DEPTH"
         STRIPE "DNN_STRIPE"
+        PAIR "DNN_PAIR"
     void prefetch "DNN_PREFETCH"(const real* p) noexcept
     void prefetch_far "DNN_PREFETCH_FAR"(const real* p) noexcept
     void claim "DNN_CLAIM"(const real* p) noexcept
@@ -205,10 +206,11 @@ cdef extern from "mathfuncs.h" nogil:
         Py_ssize_t gate_row) noexcept
     uint64_t nonzero "DNN_NONZERO"(vec v) noexcept
     int count_bits "DNN_COUNT_BITS"(uint64_t bits) noexcept
-    void stripe_row "dnn_stripe"(
-        const int vectors, uint64_t bits, const real* values, const real* b, Py_ssize_t b_step,
-        const real* start, real* sums, int rest, real* c, bint accumulate, bint relu,
-        const real* gate) noexcept
+    void stripe_rows "dnn_stripe"(
+        const int vectors, const int lines, const uint64_t* bits, const real* values,
+        Py_ssize_t values_line, const real* b, Py_ssize_t b_step, const real* start,
+        Py_ssize_t start_line, real* sums, int rest, real* c, Py_ssize_t c_row, bint accumulate,
+        bint relu, const real* gate, Py_ssize_t gate_row) noexcept
     const double BLAS_MIN_WORK "DNN_BLAS_MIN_WORK"
     const real REAL_MAX "DNN_REAL_MAX"
     const real EPSILON "DNN_EPSILON"            # distance from 1 to the next number

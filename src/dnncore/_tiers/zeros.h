@@ -9,6 +9,7 @@
 
 enum {
     DNN_STRIPE = 8, /* vectors of a row of C that are in registers at a time */
+    DNN_PAIR = DNN_VECTOR_BYTES == 64 ? 2 : 1, /* rows of them; AVX2 has 16 registers */
     /* Lines whose sums stay in the second-level cache. */
     DNN_SUMMED_LINES = DNN_VECTOR_BYTES == 64 ? 256 : 96
 };
@@ -51,25 +52,31 @@ static inline dnn_vec dnn_spread(const dnn_real *p) {
 #define DNN_SPREAD(p) DNN_BROADCAST(*(p))
 #endif
 
-/* `vectors` vectors of one row of C: `start` and, for each bit p that is set, values[p] times row p of
- * B. They end in `sums`, or if that is NULL in C (the last of them with `rest` elements) after what a
- * product does at its end. */
-static inline DNN_ALWAYS_INLINE dnn_stripe(const int vectors, uint64_t bits, const dnn_real *values,
-                                           const dnn_real *b, ptrdiff_t b_step,
-                                           const dnn_real *start, dnn_real *sums, int rest,
-                                           dnn_real *c, int accumulate, int relu,
-                                           const dnn_real *gate) {
-    const int last = vectors - 1;
-    dnn_vec acc[DNN_STRIPE];
+/* A row of C on its way: `vectors` vectors in registers. */
+static inline DNN_ALWAYS_INLINE dnn_row_begin(const int vectors, dnn_vec *acc,
+                                              const dnn_real *start) {
     DNN_UNROLL_ROWS
     for (int j = 0; j < vectors; j++) acc[j] = DNN_LOAD(start + j * DNN_LANES);
-    for (; bits; bits &= bits - 1) {
-        const int p = __builtin_ctzll(bits);
-        const dnn_real *row = b + p * b_step;
-        const dnn_vec x = DNN_SPREAD(values + p);
-        DNN_UNROLL_ROWS
-        for (int j = 0; j < vectors; j++) acc[j] += x * DNN_LOAD(row + j * DNN_LANES);
-    }
+}
+
+/* Adds, for the first bit p that is set, values[p] times row p of B, and clears it. */
+static inline DNN_ALWAYS_INLINE dnn_row_add(const int vectors, dnn_vec *acc, uint64_t *bits,
+                                            const dnn_real *values, const dnn_real *b,
+                                            ptrdiff_t b_step) {
+    const int p = __builtin_ctzll(*bits);
+    const dnn_real *row = b + p * b_step;
+    const dnn_vec x = DNN_SPREAD(values + p);
+    DNN_UNROLL_ROWS
+    for (int j = 0; j < vectors; j++) acc[j] += x * DNN_LOAD(row + j * DNN_LANES);
+    *bits &= *bits - 1;
+}
+
+/* It goes to `sums`, or if that is NULL to C (the last vector with `rest` elements) after what a
+ * product does at its end. */
+static inline DNN_ALWAYS_INLINE dnn_row_end(const int vectors, dnn_vec *acc, dnn_real *sums,
+                                            int rest, dnn_real *c, int accumulate, int relu,
+                                            const dnn_real *gate) {
+    const int last = vectors - 1;
     if (sums) {
         DNN_UNROLL_ROWS
         for (int j = 0; j < vectors; j++) DNN_STORE(sums + j * DNN_LANES, acc[j]);
@@ -91,6 +98,33 @@ static inline DNN_ALWAYS_INLINE dnn_stripe(const int vectors, uint64_t bits, con
     DNN_UNROLL_ROWS
     for (int j = 0; j < last; j++) DNN_STORE(c + j * DNN_LANES, acc[j]);
     DNN_STORE_PART(c + last * DNN_LANES, acc[last], rest);
+}
+
+/* One or two rows of C: of two neither waits for its own last multiply-adds, nor for its end. */
+static inline DNN_ALWAYS_INLINE dnn_stripe(const int vectors, const int lines, const uint64_t *bits,
+                                           const dnn_real *values, ptrdiff_t values_line,
+                                           const dnn_real *b, ptrdiff_t b_step,
+                                           const dnn_real *start, ptrdiff_t start_line,
+                                           dnn_real *sums, int rest, dnn_real *c, ptrdiff_t c_row,
+                                           int accumulate, int relu, const dnn_real *gate,
+                                           ptrdiff_t gate_row) {
+    dnn_vec acc[DNN_STRIPE], second[DNN_STRIPE];
+    uint64_t left = bits[0], others = lines > 1 ? bits[1] : 0;
+    dnn_row_begin(vectors, acc, start);
+    if (lines > 1) {
+        dnn_row_begin(vectors, second, start + start_line);
+        while (left && others) {
+            dnn_row_add(vectors, acc, &left, values, b, b_step);
+            dnn_row_add(vectors, second, &others, values + values_line, b, b_step);
+        }
+        while (others)
+            dnn_row_add(vectors, second, &others, values + values_line, b, b_step);
+    }
+    while (left) dnn_row_add(vectors, acc, &left, values, b, b_step);
+    dnn_row_end(vectors, acc, sums, rest, c, accumulate, relu, gate);
+    if (lines > 1)
+        dnn_row_end(vectors, second, sums ? sums + DNN_STRIPE * DNN_LANES : sums, rest, c + c_row,
+                    accumulate, relu, gate ? gate + gate_row : gate);
 }
 
 #endif
