@@ -109,12 +109,11 @@ def render(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def at_peak(document: dict[str, Any], row: dict[str, Any]) -> float:
+def at_peak(document: dict[str, Any], row: dict[str, Any], threads: int) -> float:
     """Return the ratio that the row would have if a step were its products at the ceiling."""
-    summary, work = row["summary"], row["workload"]
-    ceiling = peak(document, work["dtype"], summary["best_own"]["threads"])
+    ceiling = peak(document, row["workload"]["dtype"], threads)
     assert ceiling is not None
-    return float(summary["best_peer"]["us_per_step"] * ceiling * 1e3 / row["flops_per_step"])
+    return float(row["summary"]["best_peer"]["us_per_step"] * ceiling * 1e3 / row["flops_per_step"])
 
 
 def made_of(profile: dict[str, Any]) -> list[str]:
@@ -146,7 +145,7 @@ def render_steps(document: dict[str, Any], profiles: dict[str, Any]) -> str:
                 name,
                 f"{WANTED[name]:g}",
                 f"{row['summary']['ratio']:.2f}",
-                f"{at_peak(document, row):.1f}",
+                f"{at_peak(document, row, by_name[name]['threads']):.1f}",
                 *made_of(by_name[name]),
             ]
             for row in document["rows"]
