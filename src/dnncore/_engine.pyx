@@ -642,7 +642,7 @@ cdef class Program:
             op = &self.net.operations[i]
             if op.kind != DENSE:
                 continue
-            p.rows = tile_start(rows, row_tiles(&self.net, rows), 1)
+            p.rows = tile_height(rows, row_tiles(&self.net, rows), 0)
             p.columns, p.depth = op.n_out, op.n_in
             p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = op.n_in, 1, op.n_out, 1, op.n_out
             if weights:

@@ -212,7 +212,7 @@ cdef inline void combine(
             continue
         total = squares = 0
         for i in range(tiles):
-            own = tile_start(rows, tiles, i + 1) - tile_start(rows, tiles, i)
+            own = tile_height(rows, tiles, i)
             total += parts[i * 2 * n + j] * (1.0 if backward else <double>own)
             squares += parts[(i * 2 + 1) * n + j]
         if backward:
@@ -224,7 +224,7 @@ cdef inline void combine(
         # Deviations from the tiles' means, and those of the tiles' means from the batch's:
         # Chan, Golub and LeVeque 1983.
         for i in range(tiles):
-            own = tile_start(rows, tiles, i + 1) - tile_start(rows, tiles, i)
+            own = tile_height(rows, tiles, i)
             d = parts[i * 2 * n + j] - mean
             squares += own * d * d
         first[j], second[j] = <number>mean, <number>(squares / rows)

@@ -144,7 +144,7 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
                     &t.settings if t.grads == NULL else NULL, worker)
         return
     first = tile_start(t.batch.rows, t.n_tiles, tile)
-    rows = tile_start(t.batch.rows, t.n_tiles, tile + 1) - first
+    rows = tile_height(t.batch.rows, t.n_tiles, tile)
     if t.stage == 0:
         begin(t.space.clock, worker, CELL_GATHER)
         gather_rows(t.net, t.space, &t.batch, first, rows)
@@ -266,7 +266,7 @@ cdef void forward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     forward_stage(
         t.net, t.space, t.stage,
         t.space.slots[0].value + first * t.net.widths[0] * t.net.table.itemsize, NULL, tile,
-        first, tile_start(t.rows, t.n_tiles, tile + 1) - first, t.key, worker)
+        first, tile_height(t.rows, t.n_tiles, tile), t.key, worker)
 
 
 cdef uint64_t forward_next(void* job) noexcept nogil:
@@ -286,7 +286,7 @@ cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     else:
         first = tile_start(t.rows, t.n_tiles, tile)
         backward_stage(t.net, t.space, t.stage, tile, first,
-                       tile_start(t.rows, t.n_tiles, tile + 1) - first, t.key, True, worker)
+                       tile_height(t.rows, t.n_tiles, tile), t.key, True, worker)
 
 
 cdef uint64_t backward_next(void* job) noexcept nogil:

@@ -180,6 +180,12 @@ cdef inline Py_ssize_t tile_start(
     return rows if number == tiles else rows * number // tiles // 4 * 4
 
 
+cdef inline Py_ssize_t tile_height(
+    Py_ssize_t rows, Py_ssize_t tiles, Py_ssize_t number
+) noexcept nogil:
+    return tile_start(rows, tiles, number + 1) - tile_start(rows, tiles, number)
+
+
 # ---------------------------------------------------------------------------------- rows
 
 cdef inline void fetch_row(const char* row, Py_ssize_t n) noexcept nogil:
