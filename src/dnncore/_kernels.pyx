@@ -238,12 +238,13 @@ cdef bint may_use_blas(const KernelTable* table) noexcept nogil:
 
 
 cdef bint uses_blas(const KernelTable* table, const Product* p) noexcept nogil:
-    if _forced_path == 1 or not blas_can(p):
+    if _forced_path == 1:
         return False
-    if _forced_path == 2:
-        return True
-    return (p.rows >= BLAS_MIN_SIDE and p.columns >= BLAS_MIN_SIDE and p.depth >= BLAS_MIN_SIDE
-            and <double>p.rows * p.columns * p.depth >= table.blas_min_work)
+    if _forced_path == 0 and (
+            <double>p.rows * p.columns * p.depth < table.blas_min_work
+            or p.rows < BLAS_MIN_SIDE or p.columns < BLAS_MIN_SIDE or p.depth < BLAS_MIN_SIDE):
+        return False
+    return blas_can(p)
 
 
 cdef void matmul(const KernelTable* table, const Product* p) noexcept nogil:

@@ -163,8 +163,10 @@ cdef inline inlined panel(
     cdef const real* a = g.a
     cdef const real* gate = g.gate
     cdef real* c = g.c
-    cdef Py_ssize_t p = 0, share = (g.depth * MR + rows - 1) // rows if rows > 0 else 0
+    cdef Py_ssize_t p = 0, share = 0
     cdef int n
+    if vectors == 2 and g.next != NULL and rows > 0:
+        share = (g.depth * MR + rows - 1) // rows
     while rows > 0:
         n = block_height(rows)
         if vectors == 2 and g.next != NULL:
@@ -407,7 +409,8 @@ cdef void product(const Product* g) noexcept nogil:
     if is_tall(g):
         tall(g)
         return
-    if skips_zeros(g):
+    if (may_skip(g.rows, g.columns, g.depth) or may_skip(g.columns, g.rows, g.depth)) and (
+            skips_zeros(g)):
         return
     pack_a = packs_a(g.rows, g.columns, crowded) and not goes_by_row(g)
     part.a_row, part.a_step, part.c_row, part.gate_row = g.a_row, g.a_step, g.c_row, g.gate_row
