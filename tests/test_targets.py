@@ -142,6 +142,21 @@ def test_equal_labels_of_another_dtype():
     assert targets(BINARY, 1).learn([False, True]).encode([0, 1])[1].ravel().tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "codes"),
+    [
+        ([0.0, 0.5, 2.0], [2, 0], [2, 0]),
+        ([0.0, 1.0, 2.0], [2, 1], [2, 1]),
+        ([0, 2, 5], [5, 2], [2, 1]),
+        ([-1, 0, 2], [2, -1], [2, 0]),
+    ],
+)
+def test_whole_numbers_among_classes_with_gaps_and_fractions(first, later, codes):
+    known = targets().learn(first)
+    labels, _ = known.learn(later).encode(later)
+    assert labels.tolist() == codes
+
+
 REFUSED = {  # name: (y, type of error, message)
     "dates": (np.zeros(3, "M8[D]"), TypeError, "labels of one kind.*datetime64"),
     "complex": (np.zeros(3, "c8"), TypeError, "labels of one kind.*complex64"),

@@ -26,6 +26,7 @@ _lock = threading.Lock()
 _users = 0
 _controller: Any = None
 _limited: list[tuple[Any, int]] = []
+_no_limits = nullcontext()
 
 
 def _blas() -> Any:
@@ -59,7 +60,7 @@ def limits_for(program: Program) -> AbstractContextManager[None]:
 
     Setting and restoring one takes longer than a small network's step.
     """
-    return single_threaded_blas() if program.may_use_blas else nullcontext()
+    return single_threaded_blas() if program.may_use_blas else _no_limits
 
 
 def _limit() -> None:

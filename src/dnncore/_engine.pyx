@@ -304,7 +304,7 @@ cdef class Program:
             t.average = &average.c
         if part_rows > 0 and part_rows < min(batch_size, t.n):
             t.part_rows = part_rows
-        if t.part_rows > 0 or np.any(optimizer[1][:, SETTINGS - 1] > 0):
+        if t.part_rows > 0 or clips_norm(settings):
             self._make_squares()
             if self.whole is None:
                 self.whole = np.zeros_like(self.params)

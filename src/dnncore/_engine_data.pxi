@@ -26,8 +26,8 @@ cdef class Data:
     cdef const int* indices
     cdef readonly object sparse
     cdef const int[::1] labels_view
-    cdef const unsigned char[:, ::1] target_view
-    cdef const unsigned char[::1] weight_view
+    cdef const char* target_address
+    cdef const char* weight_address
 
     def __init__(self, x, labels, target, weight, indptr=None, indices=None):
         self.x, self.labels, self.target, self.weight = x, labels, target, weight
@@ -42,9 +42,9 @@ cdef class Data:
         if labels is not None:
             self.labels_view = labels
         else:
-            self.target_view = target.view(np.uint8)
+            self.target_address = read_address(target)
         if weight is not None:
-            self.weight_view = weight.view(np.uint8)
+            self.weight_address = read_address(weight)
 
     cdef void fill(self, Batch* batch):
         memset(batch, 0, sizeof(Batch))
@@ -56,9 +56,8 @@ cdef class Data:
         if self.labels is not None:
             batch.labels = &self.labels_view[0]
         else:
-            batch.target = <const char*>&self.target_view[0, 0]
-        if self.weight is not None:
-            batch.weight = <const char*>&self.weight_view[0]
+            batch.target = self.target_address
+        batch.weight = self.weight_address
 
 
 @cython.final
@@ -118,17 +117,21 @@ cdef class Position:
 
 cdef char* address(object array) except? NULL:
     """Address of a C-contiguous, writable array of any dtype and dimension; NULL for None."""
-    cdef unsigned char[::1] view
-    if array is None or array.size == 0:
+    if array is None:
         return NULL
-    view = array.reshape(-1).view(np.uint8)
-    return <char*>&view[0]
+    return <char*>buffer_of(array, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
 
 
 cdef const char* read_address(object array) except? NULL:
     """Address of a C-contiguous array, read-only or not."""
-    cdef const unsigned char[::1] view
-    if array.size == 0:
-        return NULL
-    view = array.reshape(-1).view(np.uint8)
-    return <const char*>&view[0]
+    return <const char*>buffer_of(array, PyBUF_C_CONTIGUOUS)
+
+
+cdef inline void* buffer_of(object array, int flags) except? NULL:
+    # Five times as fast as a view of bytes, of which a step by itself needs half a dozen.
+    cdef Py_buffer view
+    cdef void* at
+    PyObject_GetBuffer(array, &view, flags)
+    at = view.buf if view.len > 0 else NULL
+    PyBuffer_Release(&view)
+    return at

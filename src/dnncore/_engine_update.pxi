@@ -150,6 +150,15 @@ cdef double tile_norm(const Net* net, Py_ssize_t number, const char* grads) noex
     return total
 
 
+cdef bint clips_norm(const double[:, ::1] settings) noexcept nogil:
+    """Whether any step of a schedule does."""
+    cdef Py_ssize_t i
+    for i in range(settings.shape[0]):
+        if settings[i, SETTINGS - 1] > 0:
+            return True
+    return False
+
+
 cdef void clip_by_norm(const Net* net, const double* squares, OptimizerSettings* h) noexcept nogil:
     """Scale the gradient to `clip_norm` if its norm is greater; NaN and infinity show in it."""
     cdef double total = 0

@@ -47,10 +47,10 @@ typedef uint64_t (*dnn_next)(void *job);
 #define DNN_SPINS 400
 #define DNN_YIELDS 200
 #endif
-/* Looks (some 60 microseconds) for another run before a worker is parked: in a loop over predictions
- * or single steps, waking it would take longer than the run. */
+/* Seconds of looking for another run before a worker is parked: in a loop over predictions or single
+ * steps, waking it would take longer than the run, and between two of them Python gathers a batch. */
 #ifndef DNN_PARKING
-#define DNN_PARKING 1200
+#define DNN_PARKING 100e-6
 #endif
 #define DNN_TAKEN 200e-6 /* seconds: an offer that nobody takes is over in one microsecond */
 enum { DNN_CROWDED_WAITS = 200 };
@@ -168,9 +168,9 @@ static void *dnn_worker_main(void *argument) {
         dnn_run *run;
         int index, i;
         uint64_t mode;
-        for (i = 0; i < DNN_PARKING; i++) {
-            if (__atomic_load_n(&self->run, __ATOMIC_RELAXED) != NULL) break;
-            dnn_pause();
+        double until = dnn_seconds() + DNN_PARKING;
+        while (__atomic_load_n(&self->run, __ATOMIC_RELAXED) == NULL && dnn_seconds() < until) {
+            for (i = 0; i < 8; i++) dnn_pause();
         }
         pthread_mutex_lock(&self->lock);
         while (self->run == NULL) pthread_cond_wait(&self->called, &self->lock);
@@ -188,7 +188,7 @@ static void *dnn_worker_main(void *argument) {
         self->busy = 0;
         pthread_mutex_unlock(&dnn_pool.lock);
         pthread_mutex_lock(&run->phases.lock);
-        run->phases.helpers--;
+        __atomic_sub_fetch(&run->phases.helpers, 1, __ATOMIC_RELAXED);
         pthread_cond_broadcast(&run->phases.changed);
         pthread_mutex_unlock(&run->phases.lock);
     }
@@ -258,6 +258,7 @@ static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next 
 #if DNN_HAVE_TEAM
     if (threads > 1) {
         dnn_run run;
+        int i;
         memset(&run, 0, sizeof run);
         run.phases.claim = DNN_WORD(0, tiles);
         run.tile = tile;
@@ -270,6 +271,8 @@ static void dnn_run_phases(int threads, uint64_t tiles, dnn_tile tile, dnn_next 
         dnn_call_workers(&run, threads - 1);
         dnn_take_part(&run, 0);
         dnn_begin(clock, 0, DNN_CELL_WAIT);
+        for (i = 0; i < DNN_SPINS && __atomic_load_n(&run.phases.helpers, __ATOMIC_RELAXED) > 0; i++)
+            dnn_pause();
         pthread_mutex_lock(&run.phases.lock);
         while (run.phases.helpers > 0)
             pthread_cond_wait(&run.phases.changed, &run.phases.lock);

@@ -163,6 +163,9 @@ def as_contiguous(
     ValueError
         For NaN, infinity, or values that are infinite in ``dtype``.
     """
+    if array.dtype == dtype and _is_plain(array):
+        check_finite(array, name, first_row)
+        return array
     is_float = array.dtype.kind == "f"
     if is_float:
         check_finite(array, name, first_row)

@@ -98,18 +98,20 @@ class Targets:
         Returns
         -------
         Targets
-            One that can encode `y`; this one stays as it is.
+            One that can encode `y`, which may be this one; it stays as it is.
 
         Raises
         ------
         TypeError, ValueError
             For a wrong shape, or labels that do not fit the outputs.
         """
+        if self.classes is not None:
+            return self
         array = self._as_targets(y)
         known = copy.copy(self)
         if not self.is_classification:
             known.vector = array.ndim == 1
-        elif self.classes is None and array.ndim == 1 and not self._is_soft(array):
+        elif array.ndim == 1 and not self._is_soft(array):
             known.classes = self._classes_of(array)
         return known
 
@@ -242,13 +244,13 @@ class Targets:
         kinds = {y.dtype.kind, classes.dtype.kind}
         if len(kinds) > 1 and kinds & {"S", "U"}:
             raise TypeError(f"y has dtype {y.dtype}, but the classes are {_shorten(classes)}.")
-        if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
+        if y.dtype.kind in "iu" and _are_numbers(classes):
             at = y  # most labels are numbers of outputs already
             wrong = (y < 0) | (y >= len(classes))
         else:
             at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
             wrong = classes[at] != y
-        if np.any(wrong):
+        if wrong.any():
             unknown = np.unique(y[wrong])
             raise ValueError(
                 f"y contains labels outside the classes: {_shorten(unknown)}; the network knows "
@@ -336,6 +338,13 @@ def as_labels(y: NDArray[Any]) -> NDArray[Any]:
         if y.dtype.itemsize > 8:
             y = y.astype(np.float64)
     return y
+
+
+def _are_numbers(classes: NDArray[Any]) -> bool:
+    """Whether classes, which are sorted and different, are 0, 1, 2 and so on."""
+    if classes.dtype.kind in "iu":
+        return bool(classes[0] == 0 and classes[-1] == len(classes) - 1)
+    return np.array_equal(classes, np.arange(len(classes)))
 
 
 def _shorten(values: NDArray[Any], most: int = 10) -> str:
