@@ -17,7 +17,7 @@ from common import micro, table
 from plot import STYLE
 from report import OURS, peak, summarise
 
-VARIANTS = ("-f64", "-sgd", "predict-1")
+VARIANTS = ("-f64", "-sgd", "-calls", "predict-1")
 
 WANTED = {
     "tiny": 6, "digits": 3, "tabular": 2.5, "mnist-s": 3, "mnist-m": 1.8, "mnist-l": 1.4,

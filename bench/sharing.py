@@ -36,9 +36,10 @@ SHAPES = {
 
 
 def cases() -> Iterator[Workload]:
-    """Yield the rows of the table, then each shape at the batches that give such steps."""
-    for name in (*GROUPS["table"], *(n for n in GROUPS["extra"] if n != "predict-1")):
-        yield WORKLOADS[name]
+    """Yield what `fit` trains in the table, then each shape at the batches that give such steps."""
+    for name in GROUPS["all"]:
+        if WORKLOADS[name].kind == "train" and not WORKLOADS[name].by_call:
+            yield WORKLOADS[name]
     for shape, (sizes, activation) in SHAPES.items():
         for dtype in ("float32", "float64"):
             batches = []

@@ -53,6 +53,8 @@ class Workload:
         Constant learning rate.
     kind : str
         ``train``: time of a training step. ``predict``: time of one call for ``batch`` rows.
+    by_call : bool
+        The caller owns the loop: it takes each batch out of its arrays and hands it over in a call.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Workload:
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     kind: str = "train"
+    by_call: bool = False
 
     def __post_init__(self) -> None:
         if self.n % self.batch:
@@ -115,6 +118,9 @@ class Workload:
 EXTRA_OF = ("digits", "tabular", "mnist-m")
 """Rows that also come in float64 and with SGD."""
 
+CALLS_OF = ("tiny", "digits")
+"""Rows that also come in calls of a batch each."""
+
 
 def _table() -> dict[str, Workload]:
     ce = "softmax_cross_entropy"
@@ -136,6 +142,8 @@ def _table() -> dict[str, Workload]:
         rows[f"{name}-sgd"] = replace(
             rows[name], name=f"{name}-sgd", optimizer="sgd", learning_rate=0.02
         )
+    for name in CALLS_OF:
+        rows[f"{name}-calls"] = replace(rows[name], name=f"{name}-calls", by_call=True)
     rows["predict-1"] = Workload("predict-1", (64, 100, 10), "relu", ce, 1, 1_000, kind="predict")
     return rows
 
@@ -194,8 +202,8 @@ def shrink(work: Workload) -> Workload:
 
 
 def _rng(work: Workload, purpose: str) -> np.random.Generator:
-    # The dtype and optimizer variants of a row share its data and first parameters.
-    base = work.name.removesuffix("-f64").removesuffix("-sgd")
+    # The variants of a row share its data and first parameters.
+    base = work.name.removesuffix("-f64").removesuffix("-sgd").removesuffix("-calls")
     return np.random.default_rng(zlib.crc32(f"{base} {purpose}".encode()))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
-ROWS = "tiny,gelu,digits-f64,digits-sgd,predict-1"
+ROWS = "tiny,gelu,digits-f64,digits-sgd,digits-calls,predict-1"
 
 
 def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +102,7 @@ def test_json_has_every_field(smoke: tuple[Path, str]) -> None:
 def test_losses_agree(smoke: tuple[Path, str]) -> None:
     rows = json.loads(smoke[0].read_text())["rows"]
     training = [row for row in rows if row["workload"]["kind"] == "train"]
-    assert len(training) == 4
+    assert len(training) == 5
     for row in training:
         one, other = (result["loss_first_epoch"] for result in row["results"])
         rounding = 1e-9 if row["workload"]["dtype"] == "float64" else 1e-4
@@ -249,6 +249,8 @@ def test_variants_share_data_and_first_parameters(load: Any) -> None:
     workloads = load("workloads")
     assert len(workloads.GROUPS["table"]) == 9
     plain, double = workloads.WORKLOADS["digits"], workloads.WORKLOADS["digits-f64"]
+    by_call = workloads.WORKLOADS["digits-calls"]
+    np.testing.assert_array_equal(workloads.make_data(by_call)[0], workloads.make_data(plain)[0])
     x32, y32 = workloads.make_data(plain)
     x64, y64 = workloads.make_data(double)
     assert x32.dtype == np.float32 and x64.dtype == np.float64

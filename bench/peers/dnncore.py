@@ -1,4 +1,4 @@
-"""dnncore through its public API: ``fit`` for as many epochs as a turn has."""
+"""dnncore through its public API: ``fit`` for as many epochs as a turn has, or ``train_step``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Contender:
     ) -> None:
         self.work, self.x, self.y = work, x, y
         self.threads = default_if_pinned(threads)
+        self.rng = np.random.default_rng(0)
         hidden = [dnncore.Dense(width, work.activation) for width in work.sizes[1:-1]]
         self.net = dnncore.Network(
             work.sizes[0],
@@ -39,6 +40,12 @@ class Contender:
         return [array for _, array in self.net.named_parameters()]
 
     def run(self, epochs: int, shuffle: bool) -> None:
+        if self.work.by_call:
+            for _ in range(epochs):
+                order = self.rng.permutation(self.work.n) if shuffle else np.arange(self.work.n)
+                for rows in order.reshape(-1, self.work.batch):
+                    self.net.train_step(self.x[rows], self.y[rows], self.optimizer)
+            return
         self.net.fit(
             self.x,
             self.y,

@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier and MLPRegressor, one ``partial_fit`` an epoch.
+"""scikit-learn's MLPClassifier and MLPRegressor, one ``partial_fit`` an epoch, or a batch.
 
 It has no gelu: that row runs tanh instead, and ``stand_in`` says so.
 """
@@ -26,6 +26,7 @@ class Contender:
         self, work: Workload, parameters: Parameters, x: Array, y: Array, threads: int
     ) -> None:
         self.work, self.x, self.y = work, x, y
+        self.rng = np.random.default_rng(0)
         classifier = work.loss != "mse"
         base = MLPClassifier if classifier else MLPRegressor
         queue = iter(parameters)
@@ -70,12 +71,16 @@ class Contender:
             self.model.intercepts_ = [b for _, b in parameters]
 
     def run(self, epochs: int, shuffle: bool) -> None:
-        self.model.shuffle = shuffle
+        work = self.work
+        self.model.shuffle = shuffle and not work.by_call
+        classes = {} if self.classes is None else {"classes": self.classes}
         for _ in range(epochs):
-            if self.classes is None:
-                self.model.partial_fit(self.x, self.y)
-            else:
-                self.model.partial_fit(self.x, self.y, classes=self.classes)
+            if not work.by_call:
+                self.model.partial_fit(self.x, self.y, **classes)
+                continue
+            order = self.rng.permutation(work.n) if shuffle else np.arange(work.n)
+            for rows in order.reshape(-1, work.batch):
+                self.model.partial_fit(self.x[rows], self.y[rows], **classes)
 
     def parameters(self) -> Parameters:
         return list(zip(self.model.coefs_, self.model.intercepts_, strict=True))
