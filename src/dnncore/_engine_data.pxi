@@ -33,8 +33,6 @@ cdef class Data:
         self.x, self.labels, self.target, self.weight = x, labels, target, weight
         self.sparse = None if indptr is None else (indptr, indices)
         self.rows = x.shape[0] if indptr is None else indptr.shape[0] - 1
-        if not x.flags.c_contiguous:  # its address would be that of a copy
-            raise ValueError("x must be C-contiguous")
         self.x_address = read_address(x)
         if indptr is not None:
             self.indptr = <const long long*>read_address(indptr)
