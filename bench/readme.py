@@ -16,8 +16,7 @@ from typing import Any
 from common import micro, table
 from plot import STYLE
 from report import OURS, peak, summarise
-
-VARIANTS = ("-f64", "-sgd", "-calls", "predict-1")
+from workloads import VARIANTS
 
 WANTED = {
     "tiny": 6, "digits": 3, "tabular": 2.5, "mnist-s": 3, "mnist-m": 1.8, "mnist-l": 1.4,
@@ -91,7 +90,7 @@ def render(document: dict[str, Any]) -> str:
         rows = [
             row
             for row in document["rows"]
-            if row["workload"]["name"].endswith(VARIANTS) == variants
+            if row["workload"]["name"].endswith((*VARIANTS, "predict-1")) == variants
         ]
         if rows:
             parts.append(table(header, [line(row, contenders) for row in rows]))

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from workloads import VARIANTS
+
 OURS = "dnncore"
 
 FIRST_TOLERANCE = {"float32": 2e-2, "float64": 1e-4}
@@ -64,7 +66,7 @@ def summarise(document: dict[str, Any]) -> None:
         }
         if ratio is not None and row["workload"]["kind"] == "train":
             ratios.append((row["workload"]["name"], ratio))
-    main = [ratio for name, ratio in ratios if not name.endswith(("-f64", "-sgd", "-calls"))]
+    main = [ratio for name, ratio in ratios if not name.endswith(VARIANTS)]
     document["summary"] = {
         "geometric_mean_ratio": _geometric_mean(main),
         "geometric_mean_ratio_with_variants": _geometric_mean([ratio for _, ratio in ratios]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -107,6 +108,11 @@ class Workload:
         epochs = _TURN_FLOPS / (self.flops_per_step * self.steps_per_epoch)
         return max(1, min(_MAX_EPOCHS_PER_TURN, math.ceil(epochs)))
 
+    def batches(self, rng: np.random.Generator, shuffle: bool) -> Iterator[Array]:
+        """Yield the rows of each batch of an epoch, for contenders that own the loop."""
+        order = rng.permutation(self.n) if shuffle else np.arange(self.n)
+        yield from order.reshape(-1, self.batch)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -120,6 +126,9 @@ EXTRA_OF = ("digits", "tabular", "mnist-m")
 
 CALLS_OF = ("tiny", "digits")
 """Rows that also come in calls of a batch each."""
+
+VARIANTS = ("-f64", "-sgd", "-calls")
+"""How the names of these end."""
 
 
 def _table() -> dict[str, Workload]:
@@ -203,7 +212,9 @@ def shrink(work: Workload) -> Workload:
 
 def _rng(work: Workload, purpose: str) -> np.random.Generator:
     # The variants of a row share its data and first parameters.
-    base = work.name.removesuffix("-f64").removesuffix("-sgd").removesuffix("-calls")
+    base = work.name
+    for ending in VARIANTS:
+        base = base.removesuffix(ending)
     return np.random.default_rng(zlib.crc32(f"{base} {purpose}".encode()))
 
 

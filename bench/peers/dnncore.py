@@ -42,8 +42,7 @@ class Contender:
     def run(self, epochs: int, shuffle: bool) -> None:
         if self.work.by_call:
             for _ in range(epochs):
-                order = self.rng.permutation(self.work.n) if shuffle else np.arange(self.work.n)
-                for rows in order.reshape(-1, self.work.batch):
+                for rows in self.work.batches(self.rng, shuffle):
                     self.net.train_step(self.x[rows], self.y[rows], self.optimizer)
             return
         self.net.fit(

@@ -49,13 +49,13 @@ class Contender:
     def run(self, epochs: int, shuffle: bool) -> None:
         n = self.work.n
         for _ in range(epochs):
-            order = self.rng.permutation(n) if shuffle else np.arange(n)
-            if not self.work.by_call:
-                self.state = self.epoch(self.state, self.x, self.y, order.astype(np.int32))
+            if self.work.by_call:
+                x, y = self.given
+                for rows in self.work.batches(self.rng, shuffle):
+                    self.state = self.step(self.state, x[rows], y[rows])
                 continue
-            x, y = self.given
-            for rows in order.reshape(-1, self.work.batch):
-                self.state = self.step(self.state, x[rows], y[rows])
+            order = self.rng.permutation(n) if shuffle else np.arange(n)
+            self.state = self.epoch(self.state, self.x, self.y, order.astype(np.int32))
         jax.block_until_ready(self.state)
 
     def parameters(self) -> Parameters:

@@ -69,12 +69,9 @@ class Contender:
         return views
 
     def run(self, epochs: int, shuffle: bool) -> None:
-        n, batch = self.work.n, self.work.batch
         update = self._adam if self.work.optimizer == "adam" else self._sgd
         for _ in range(epochs):
-            order = self.rng.permutation(n) if shuffle else np.arange(n)
-            for start in range(0, n, batch):
-                rows = order[start : start + batch]
+            for rows in self.work.batches(self.rng, shuffle):
                 # mode="clip" lets take write straight into out; "raise" would buffer.
                 np.take(self.x, rows, axis=0, out=self.outputs[0], mode="clip")
                 np.take(self.y, rows, axis=0, out=self.targets, mode="clip")

@@ -78,8 +78,7 @@ class Contender:
             if not work.by_call:
                 self.model.partial_fit(self.x, self.y, **classes)
                 continue
-            order = self.rng.permutation(work.n) if shuffle else np.arange(work.n)
-            for rows in order.reshape(-1, work.batch):
+            for rows in work.batches(self.rng, shuffle):
                 self.model.partial_fit(self.x[rows], self.y[rows], **classes)
 
     def parameters(self) -> Parameters:
