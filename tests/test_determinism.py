@@ -13,13 +13,15 @@ from dnncore import _kernels
 from dnncore import reference as ref
 from dnncore._blas_threads import blas_info, single_threaded_blas
 
-# A network for each way in which work is done: one tile, several tiles, zeros left out, BLAS.
+# A network for each way in which work is done: one tile, several tiles, zeros left out, BLAS,
+# groups of rows.
 REGIMES = {
     "tiny": ([2, 16, 1], "gelu", 300, 30, None),
     "small": ([64, 130, 70, 10], "gelu", 700, 200, None),
     "wide": ([211, 301, 307, 5], "gelu", 600, 400, None),
     "zeros": ([211, 301, 307, 5], "relu", 600, 400, "own"),
     "blas": ([211, 301, 307, 5], "gelu", 600, 400, "blas"),
+    "groups": ([20, 40, 30, 3], "gelu", 2400, 700, None),
 }
 THREADS = [1, 2, 3, 4, None]
 

@@ -9,7 +9,7 @@ import dnncore as dnn
 from dnncore import _kernels
 from dnncore import reference as ref
 from dnncore._engine import MAX_THREADS, Data, Position
-from dnncore._threads import available_cpus, threads_for, training_work
+from dnncore._threads import ROW_WORK, available_cpus, threads_for, training_work
 
 SGD = dnn.SGD(0.1).settings()
 
@@ -189,11 +189,11 @@ def test_paths():
 
 def test_workspace_grows_with_rows_and_threads():
     program = make()._program
-    sizes = [program.workspace_bytes(rows, 1) for rows in (1, 100, 1000)]
+    sizes = [program.workspace_bytes(rows, 1, by_hand=True) for rows in (1, 100, 1000)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[2]
     # Values and gradients of each slot, and the targets, labels, weights of each row.
     assert sizes[2] - sizes[1] >= 900 * 8 * (2 * (3 + 4 + 2) + 2)
-    assert program.workspace_bytes(1000, 2) > sizes[2]
+    assert program.workspace_bytes(1000, 2, by_hand=True) > sizes[2]
 
 
 @pytest.mark.parametrize("rows", [1, 127, 128, 129, 1000])
@@ -260,8 +260,8 @@ def test_number_of_threads(monkeypatch):
 def test_steps_of_few_rows_are_shared_if_their_weights_are_far():
     """A thread more is worth it only if the caches of one processor do not hold the weights."""
     assert threads_for(None, training_work(12, 2**18 - 1)) == 1
-    assert training_work(13, 2**18 - 1) == 39.0 * (2**18 - 1)
-    assert training_work(2, 2**18) == 6.0 * 2**18
+    assert training_work(13, 2**18 - 1) == 39.0 * (2**18 - 1 + ROW_WORK)
+    assert training_work(2, 2**18) == 6.0 * (2**18 + ROW_WORK)
 
 
 @pytest.mark.parametrize("moments", [np.zeros(3), np.zeros(26, np.float32)])

@@ -89,9 +89,10 @@ def test_gradients_with_weights(name, rows):
     assert (net.params == start).all()  # running statistics included
 
 
+@pytest.mark.parametrize("rows", [40, 1000])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_own_loop_has_the_gradients_of_the_engine_and_one_by_the_input(name):
-    net, X, Y = problem(name, 40)
+def test_own_loop_has_the_gradients_of_the_engine_and_one_by_the_input(name, rows):
+    net, X, Y = problem(name, rows)
     data = as_data(3, net._targets.learn(Y), X, Y, None)
     expected = np.zeros(net.n_params)
     net._program.loss_gradient(data, expected, 1)

@@ -10,7 +10,9 @@ and the gradient of the loss by that output (``delta``). A training step has two
 2. weights: each layer's weights are cut into tiles of rows; a tile's gradient is summed over the
    whole batch and its parameters are updated at once, while both are in cache.
 
-What else a step may have to do, and when, is in ``_engine_update.pxi``.
+A batch that is large for its network is worked on in groups of rows instead, which sum a gradient
+each (``_engine_groups.pxi``). What else a step may have to do, and when, is in
+``_engine_update.pxi``.
 
 Tiles are cut by shape, never by the number of threads, and within a phase they touch disjoint
 memory: whoever computes a tile, in whatever order, the result has the same bits.
@@ -100,6 +102,7 @@ include "_engine_tiles.pxi"
 include "_engine_compile.pxi"
 include "_engine_layers.pxi"
 include "_engine_phases.pxi"
+include "_engine_groups.pxi"
 include "_engine_predict.pxi"
 include "_engine_update.pxi"
 
@@ -181,6 +184,7 @@ cdef class Program:
         cut_stages(net)
         cut_weights(net)
         cut_columns(net)
+        plan_groups(net)
 
     def __dealloc__(self):
         free(self.net.operations)
@@ -192,7 +196,15 @@ cdef class Program:
         free(self.net.weight_tiles)
         free(self.net.column_tiles)
 
-    cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint sparse=False):
+    cdef Workspace _enter_training(self, Py_ssize_t rows, int threads, bint sparse):
+        """As `_enter`, for steps with batches of up to so many rows."""
+        if sparse:
+            return self._enter(rows, threads, True)
+        return self._enter(
+            slot_rows(&self.net, rows, threads), threads, False, row_groups(&self.net, rows))
+
+    cdef Workspace _enter(self, Py_ssize_t rows, int threads, bint sparse=False,
+                          Py_ssize_t groups=0):
         """The training workspace, for one caller at a time; set `busy` False when done."""
         cdef Workspace space = self.training_space
         if sparse:
@@ -202,11 +214,12 @@ cdef class Program:
                 "this network is being trained by another thread; train one network from one "
                 "thread at a time")
         if (space is None or space.space.rows < rows or space.workers < threads
-                or space.sparse != sparse):
+                or space.space.groups < groups or space.sparse != sparse):
             self.training_space = None  # release the old one first
             self.forward_rows_kept = self.forward_rows_new = 0
             space = Workspace(
-                self, rows, threads, True, row_tiles(&self.net, rows), sparse)
+                self, rows, threads, True, max(row_tiles(&self.net, rows), groups), sparse,
+                groups)
             self.training_space = space
         self.busy = True
         space.space.shared = threads > 1
@@ -310,7 +323,7 @@ cdef class Program:
                 self.whole = np.zeros_like(self.params)
             t.whole, t.squares = address(self.whole), <double*>address(self.squares)
         t.has_late = t.whole != NULL or t.average != NULL or self.net.n_column_tiles > 0
-        cdef Workspace space = self._enter(
+        cdef Workspace space = self._enter_training(
             t.part_rows if t.part_rows > 0 else min(batch_size, t.n), threads, t.is_sparse)
         self.forward_rows_kept = self.forward_rows_new = 0
         t.net, t.space = &self.net, &space.space
@@ -364,7 +377,7 @@ cdef class Program:
         t.objective = &aim
         t.grads = self._buffer(grads)
         t.seed = self.seed
-        cdef Workspace space = self._enter(t.n, threads, t.is_sparse)
+        cdef Workspace space = self._enter_training(t.n, threads, t.is_sparse)
         self.forward_rows_kept = self.forward_rows_new = 0
         t.net, t.space = &self.net, &space.space
         space.space.tile_squares = NULL
@@ -622,11 +635,19 @@ cdef class Program:
         """Multiply-adds of one forward pass of one row."""
         return self.net.work_per_row
 
-    def workspace_bytes(self, Py_ssize_t rows, int threads):
-        """Bytes of the workspace that training with batches of `rows` needs."""
-        cdef Workspace space = self._enter(rows, threads)
+    def workspace_bytes(self, Py_ssize_t rows, int threads, bint by_hand=False):
+        """Bytes of the workspace that training with batches of `rows` needs.
+
+        With `by_hand`, that of ``forward`` and ``backward``.
+        """
+        cdef Workspace space = (
+            self._enter(rows, threads) if by_hand else self._enter_training(rows, threads, False))
         self.busy = False
         return space.nbytes
+
+    def groups(self, Py_ssize_t rows):
+        """Groups that a batch of `rows` is worked on in; 0: in none."""
+        return row_groups(&self.net, rows)
 
     def paths(self, Py_ssize_t rows, bint weights=False):
         """For each dense operation, the path of its product: ``"own"`` or ``"blas"``.
@@ -636,17 +657,21 @@ cdef class Program:
         """
         cdef Product p
         cdef const Operation* op
+        cdef Py_ssize_t groups = row_groups(&self.net, rows)
         cdef int i
         result = []
         for i in range(self.net.n_operations):
             op = &self.net.operations[i]
             if op.kind != DENSE:
                 continue
-            p.rows = tile_height(rows, row_tiles(&self.net, rows), 0)
+            p.rows = tile_height(rows, groups if groups > 0 else row_tiles(&self.net, rows), 0)
+            if groups > 0:
+                p.rows = min(p.rows, self.net.piece)
             p.columns, p.depth = op.n_out, op.n_in
             p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = op.n_in, 1, op.n_out, 1, op.n_out
             if weights:
-                p.rows, p.depth, p.a_row, p.a_step = op.tile, rows, 1, op.n_in
+                p.depth = p.rows if groups > 0 else rows
+                p.rows, p.a_row, p.a_step = op.tile, 1, op.n_in
             result.append("blas" if uses_blas(self.net.table, &p) else "own")
         return result
 

@@ -53,6 +53,7 @@ cdef void layer_forward(
     """Forward of an operation that is not dense; `x` are the network's inputs."""
     cdef const KernelTable* table = net.table
     cdef Py_ssize_t size = table.itemsize, n = rows * op.n_out, at = first * op.n_out
+    cdef unsigned int place = <unsigned int>((space.batch_row + first) * op.n_out)
     cdef const Slot* slot = &space.slots[op.target]
     cdef char* a = slot.value + at * size
     cdef char* pre = rows_of(slot.pre, at, size)
@@ -62,12 +63,11 @@ cdef void layer_forward(
     cdef const char* skip
     cdef unsigned long long mixed = mix64(key + op.stream)
     if op.kind == DROPOUT and training:
-        table.dropout(n, <unsigned int>mixed, <unsigned int>at, op.rate, source, a)
+        table.dropout(n, <unsigned int>mixed, place, op.rate, source, a)
     elif op.kind == ALPHA_DROPOUT and training:
-        table.alpha_dropout(
-            n, <unsigned int>mixed, <unsigned int>at, op.rate, False, source, a)
+        table.alpha_dropout(n, <unsigned int>mixed, place, op.rate, False, source, a)
     elif op.kind == NOISE and training:
-        table.gaussian_noise(n, mixed, <unsigned int>at, op.rate, source, a)
+        table.gaussian_noise(n, mixed, place, op.rate, source, a)
     elif op.kind == ACTIVATION:
         if pre != NULL:
             memcpy(pre, source, n * size)
@@ -113,6 +113,7 @@ cdef void layer_backward(
     """From the gradient by the output of an operation that is not dense to that by its input."""
     cdef const KernelTable* table = net.table
     cdef Py_ssize_t size = table.itemsize, n = rows * op.n_out, at = first * op.n_out
+    cdef unsigned int place = <unsigned int>((space.batch_row + first) * op.n_out)
     cdef const Slot* slot = &space.slots[op.target]
     cdef char* d = slot.delta + at * size
     cdef char* dx = space.slots[op.source].delta + at * size
@@ -122,9 +123,9 @@ cdef void layer_backward(
     cdef unsigned long long mixed = mix64(key + op.stream)
     cdef const char* variance
     if op.kind == DROPOUT:
-        table.dropout(n, <unsigned int>mixed, <unsigned int>at, op.rate, d, dx)
+        table.dropout(n, <unsigned int>mixed, place, op.rate, d, dx)
     elif op.kind == ALPHA_DROPOUT:
-        table.alpha_dropout(n, <unsigned int>mixed, <unsigned int>at, op.rate, True, d, dx)
+        table.alpha_dropout(n, <unsigned int>mixed, place, op.rate, True, d, dx)
     elif op.kind == ACTIVATION:
         if pre != NULL:
             if d != dx:
@@ -251,22 +252,25 @@ cdef void update_running(
 
 
 cdef void vector_gradient(
-    const Net* net, const Space* space, const Operation* op, bint shift, Py_ssize_t rows, char* g
+    const Net* net, const Space* space, const Operation* op, bint shift, Py_ssize_t first,
+    Py_ssize_t rows, char* g
 ) noexcept nogil:
     """Gradient of an operation's parameter a column: of the shift, or of what multiplies."""
     cdef const Slot* slot = &space.slots[op.target]
+    cdef Py_ssize_t at = first * op.n_out * net.table.itemsize
     if op.kind == BATCH_NORM:
         memcpy(g, statistic(net, space, op, SUM_DELTA if shift else SUM_DOT),
                op.n_out * net.table.itemsize)
     elif shift:
-        net.table.column_sums(rows, op.n_out, slot.delta, op.n_out, g)
+        net.table.column_sums(rows, op.n_out, slot.delta + at, op.n_out, g)
     else:
-        net.table.column_dots(rows, op.n_out, slot.delta, slot.pre, g)
+        net.table.column_dots(rows, op.n_out, slot.delta + at, slot.pre + at, g)
 
 
 cdef void vector_rows(
-    const Net* net, const Space* space, const Operation* op, Py_ssize_t rows, char* grads,
-    int optimizer, char* s1, char* s2, const OptimizerSettings* settings, int number, int worker
+    const Net* net, const Space* space, const Operation* op, Py_ssize_t rows, Py_ssize_t groups,
+    char* grads, int optimizer, char* s1, char* s2, const OptimizerSettings* settings, int number,
+    int worker
 ) noexcept nogil:
     """What `weight_rows` does, for the parameters of an operation that is not dense."""
     cdef Py_ssize_t size = net.table.itemsize, at
@@ -281,7 +285,10 @@ cdef void vector_rows(
         if grads != NULL:
             g = grads + at * size
         own += round_up(op.n_out, 16) * size
-        vector_gradient(net, space, op, part == 1, rows, g)
+        if groups > 0:
+            add_groups(net, space, groups, at, op.n_out, settings != NULL, g)
+        else:
+            vector_gradient(net, space, op, part == 1, 0, rows, g)
         if settings != NULL:
             begin(space.clock, worker, cell_of(number, PART_UPDATE))
             update_run(net, op, True, at, op.n_out, g, optimizer, s1, s2, settings)

@@ -45,6 +45,7 @@ cdef struct Training:
     double loss_before
     const char* input                # the batch's rows, gathered or where they lie
     Py_ssize_t n_tiles               # of the batch's rows
+    Py_ssize_t groups                # of these, if each sums a gradient of its own, else 0
     long long step, max_step         # the step to stop after, or -1
     unsigned long long seed
     double batch_weight, loss_sum, weight_total
@@ -82,7 +83,8 @@ cdef uint64_t begin_rows(Training* t) noexcept nogil:
     t.input = t.space.slots[0].value
     if t.batch.order == NULL:
         t.input = t.batch.x + t.batch.start * t.net.widths[0] * size
-    t.n_tiles = row_tiles(t.net, t.batch.rows)
+    t.groups = 0 if t.is_sparse else row_groups(t.net, t.batch.rows)
+    t.n_tiles = t.groups if t.groups > 0 else row_tiles(t.net, t.batch.rows)
     t.stage = 0
     t.in_weights = False
     return <uint64_t>t.n_tiles
@@ -140,14 +142,17 @@ cdef void training_tile(void* job, int worker, uint64_t tile) noexcept nogil:
             gradient_tile(t, worker, <Py_ssize_t>tile)
             return
         weight_rows(t.net, t.space, t.input, &t.sparse if t.is_sparse else NULL, t.batch.rows,
-                    tile, t.grads, t.optimizer, t.s1, t.s2,
+                    t.groups, tile, t.grads, t.optimizer, t.s1, t.s2,
                     &t.settings if t.grads == NULL else NULL, worker)
+        return
+    if t.groups > 0:
+        group_tile(t, worker, <Py_ssize_t>tile)
         return
     first = tile_start(t.batch.rows, t.n_tiles, tile)
     rows = tile_height(t.batch.rows, t.n_tiles, tile)
     if t.stage == 0:
         begin(t.space.clock, worker, CELL_GATHER)
-        gather_rows(t.net, t.space, &t.batch, first, rows)
+        gather_rows(t.net, t.space, &t.batch, first, first, rows)
     forward_stage(t.net, t.space, t.stage, t.input + first * t.net.widths[0] * size,
                   &t.sparse if t.is_sparse else NULL, tile, first, rows, t.batch.key, worker)
     if t.stage == t.net.loss_stage:
@@ -281,7 +286,7 @@ cdef void backward_tile(void* job, int worker, uint64_t tile) noexcept nogil:
     cdef Pass* t = <Pass*>job
     cdef Py_ssize_t first
     if t.in_weights:
-        weight_rows(t.net, t.space, t.space.slots[0].value, NULL, t.rows, tile, t.grads, 0,
+        weight_rows(t.net, t.space, t.space.slots[0].value, NULL, t.rows, 0, tile, t.grads, 0,
                     NULL, NULL, NULL, worker)
     else:
         first = tile_start(t.rows, t.n_tiles, tile)

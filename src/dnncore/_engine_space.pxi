@@ -12,7 +12,7 @@ cdef class Workspace:
     cdef readonly Py_ssize_t nbytes
 
     def __cinit__(self, Program program, Py_ssize_t rows, int workers, bint training,
-                  Py_ssize_t losses, bint sparse=False):
+                  Py_ssize_t losses, bint sparse=False, Py_ssize_t groups=0):
         cdef Net* net = &program.net
         cdef Space* s = &self.space
         cdef Py_ssize_t size = net.table.itemsize, wide, i
@@ -21,7 +21,7 @@ cdef class Workspace:
         cdef int sweep
         self.workers = workers
         self.sparse = sparse
-        s.rows, s.shared = rows, False
+        s.rows, s.groups, s.shared, s.batch_row = rows, groups, False, 0
         s.scratch_bytes = round_up(scratch_elements(net, rows, training) * size, 64)
         s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
         if s.slots == NULL:
@@ -62,6 +62,7 @@ cdef class Workspace:
                 base, &total, net.statistics_elements * size if training else 0)
             s.parts = place(
                 base, &total, losses * net.parts_elements * size if training else 0)
+            s.group_gradients = place(base, &total, groups * group_stride(net) * size)
             if sweep == 0:
                 try:
                     # A prediction's is soon given back, and malloc has it at hand for the next.

@@ -86,6 +86,10 @@ cdef struct Net:
     int loss
     double* loss_parameters
     Py_ssize_t n_loss_parameters
+    # Of batches that are worked on in groups of rows (_engine_groups.pxi)
+    Py_ssize_t row_elements    # activations and deltas of a row
+    Py_ssize_t piece           # rows that go through the network at a time
+    Py_ssize_t grouped_from    # rows of the smallest one; 0: there is none
 
 cdef struct Slot:
     char* value
@@ -109,8 +113,11 @@ cdef struct Space:
     char* gradient             # one weight tile's gradient per worker
     char* statistics           # of all batch normalisations
     char* parts                # sums of each tile of rows
+    char* group_gradients      # of each group of rows, one after the other
+    Py_ssize_t groups          # as many as there is room for
     const ClockCells* clock    # NULL unless the run is profiled
     bint shared                # several threads work on it
+    Py_ssize_t batch_row       # row of the batch that the slots' first row is
 
 cdef struct Batch:
     # Rows start..start + rows of the epoch's order, or of the arrays if order is NULL
@@ -126,6 +133,7 @@ cdef struct Batch:
 
 # How work is cut: docs/decisions/0002-engine.md has the measurements.
 cdef Py_ssize_t ONE_TILE_WORK = 300000        # multiply-adds of a pass not worth cutting
+cdef Py_ssize_t MANY_ROWS = 256               # ... but of more rows it is
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
 cdef Py_ssize_t WEIGHT_TILES = 32             # of a network, for threads to share
 cdef Py_ssize_t PACKING_ROWS = 48             # from which on a product packs its other operand
@@ -166,7 +174,7 @@ cdef Py_ssize_t weight_tile_rows(
 cdef Py_ssize_t row_tiles(const Net* net, Py_ssize_t rows) noexcept nogil:
     """Tiles that a batch is cut into, never fewer than a smaller one: an even number, or one."""
     cdef Py_ssize_t height
-    if rows < 8 or (rows * net.work_per_row < ONE_TILE_WORK and rows <= 256):
+    if rows < 8 or (rows * net.work_per_row < ONE_TILE_WORK and rows <= MANY_ROWS):
         return 1
     height = 64 if net.work_per_row < (1 << 18) else (
         128 if net.work_per_row < (1 << 20) else (256 if net.work_per_row < (1 << 22) else 512))
@@ -217,8 +225,10 @@ cdef void copy_rows(
 
 
 cdef void gather_rows(
-    const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t rows
+    const Net* net, const Space* space, const Batch* batch, Py_ssize_t first, Py_ssize_t slot,
+    Py_ssize_t rows
 ) noexcept nogil:
+    """Rows first... of the batch into rows slot... of the workspace."""
     cdef Py_ssize_t size = net.table.itemsize
     cdef Py_ssize_t n = net.widths[0] * size, k = net.widths[net.n_slots - 1] * size
     cdef const long long* order
@@ -226,14 +236,14 @@ cdef void gather_rows(
         return  # the batch is read where it lies
     order = batch.order + batch.start + first
     if batch.x != NULL:
-        copy_rows(n, batch.x, order, rows, space.slots[0].value + first * n)
+        copy_rows(n, batch.x, order, rows, space.slots[0].value + slot * n)
     if batch.labels != NULL:
         copy_rows(sizeof(int), <const char*>batch.labels, order, rows,
-                  <char*>(space.labels + first))
+                  <char*>(space.labels + slot))
     else:
-        copy_rows(k, batch.target, order, rows, space.target + first * k)
+        copy_rows(k, batch.target, order, rows, space.target + slot * k)
     if batch.weight != NULL:
-        copy_rows(size, batch.weight, order, rows, space.weight + first * size)
+        copy_rows(size, batch.weight, order, rows, space.weight + slot * size)
 
 
 cdef inline void dense_product(
@@ -383,78 +393,107 @@ cdef void backward_rows(
 
 # ---------------------------------------------------------------------------------- weights
 
+cdef inline void tile_gradient(
+    const Net* net, const Space* space, const char* x, const SparseRows* sparse,
+    Py_ssize_t first_row, Py_ssize_t batch_rows, Py_ssize_t number, bint adds, const char* claimed,
+    char* g, int worker
+) noexcept nogil:
+    """Gradient of a tile of a dense layer's weights, summed over rows first_row... of the slots.
+
+    The first of these has its input at `x`, unless `sparse` holds all. With `adds` it is added
+    to what `g` holds.
+    """
+    cdef const WeightTile* tile = &net.weight_tiles[number]
+    cdef const Operation* op = &net.operations[tile.operation]
+    cdef Py_ssize_t size = net.table.itemsize, first = tile.first
+    cdef Py_ssize_t rows = min(op.tile, op.n_in - first)
+    cdef const char* source = x
+    cdef const char* delta = space.slots[op.target].delta + first_row * op.n_out * size
+    cdef Product p
+    if op.source == 0 and sparse != NULL:
+        net.table.sparse_gradient(sparse, batch_rows, first, rows, op.n_out, delta, g)
+        return
+    if op.source != 0:
+        source = space.slots[op.source].value + first_row * op.n_in * size
+    source += first * size
+    p.bias = NULL
+    p.accumulate = adds
+    p.epilogue = EPI_NONE
+    p.gate, p.gate_row = NULL, 0
+    p.claimed = claimed
+    p.scratch = space.scratch + worker * space.scratch_bytes
+    p.c = g
+    if op.n_out == 1:
+        # A column of weights is a row in memory: compute dW' = dZ' X along it.
+        p.rows, p.columns, p.depth = 1, rows, batch_rows
+        p.a, p.a_row, p.a_step = delta, 1, 1
+        p.b, p.b_step, p.b_column = source, op.n_in, 1
+        p.c_row = rows
+    else:
+        p.rows, p.columns, p.depth = rows, op.n_out, batch_rows
+        p.a, p.a_row, p.a_step = source, 1, op.n_in
+        p.b, p.b_step, p.b_column = delta, op.n_out, 1
+        p.c_row = op.n_out
+    matmul(net.table, &p)
+
+
 cdef void weight_rows(
     const Net* net, const Space* space, const char* x, const SparseRows* sparse,
-    Py_ssize_t batch_rows, Py_ssize_t number, char* grads, int optimizer, char* s1, char* s2,
-    const OptimizerSettings* settings, int worker
+    Py_ssize_t batch_rows, Py_ssize_t groups, Py_ssize_t number, char* grads, int optimizer,
+    char* s1, char* s2, const OptimizerSettings* settings, int worker
 ) noexcept nogil:
     """Gradient of a tile of weights, and of the layer's bias with the first tile.
 
-    `x` is the batch's input, unless `sparse` holds it. The gradient goes to `grads`, laid out as
-    the parameters, or if that is NULL to scratch; with `settings` the parameters are updated at
+    `x` is the batch's input, unless `sparse` holds it; if the batch was worked on in `groups`,
+    their gradients are added up instead. The gradient goes to `grads`, laid out as the
+    parameters, or if that is NULL to scratch; with `settings` the parameters are updated at
     once.
     """
     cdef const WeightTile* tile = &net.weight_tiles[number]
     cdef const Operation* op = &net.operations[tile.operation]
     cdef Py_ssize_t size = net.table.itemsize, first = tile.first
     cdef Py_ssize_t rows = min(op.tile, op.n_in - first)
-    cdef Py_ssize_t at = (op.weight + first * op.n_out) * size
-    cdef const char* source = x if op.source == 0 else space.slots[op.source].value
-    cdef const char* delta = space.slots[op.target].delta
+    cdef Py_ssize_t at = op.weight + first * op.n_out
     cdef char* own = space.gradient + worker * net.gradient_elements * size
-    cdef char* g = grads + at if grads != NULL else own
+    cdef char* g = grads + at * size if grads != NULL else own
     cdef char* g_bias
     cdef bint as_one
-    cdef Product p
     begin(space.clock, worker, cell_of(tile.operation, PART_DW))
     if op.kind != DENSE:
         if space.tile_squares != NULL:
             space.tile_squares[number] = 0
-        vector_rows(net, space, op, batch_rows, grads, optimizer, s1, s2, settings,
+        vector_rows(net, space, op, batch_rows, groups, grads, optimizer, s1, s2, settings,
                     tile.operation, worker)
         return
-    p.bias = NULL
-    p.accumulate = False
-    p.epilogue = EPI_NONE
-    p.gate, p.gate_row = NULL, 0
-    p.claimed = net.w + at if settings != NULL and space.shared and op.n_out > 1 else NULL
-    p.scratch = space.scratch + worker * space.scratch_bytes
-    p.c = g
     if settings != NULL and space.tile_squares != NULL:
-        space.tile_squares[number] = net.table.sum_squares(rows * op.n_out, net.w + at)
-    if op.source == 0 and sparse != NULL:
-        net.table.sparse_gradient(sparse, batch_rows, first, rows, op.n_out, delta, g)
-    elif op.n_out == 1:
-        # A column of weights is a row in memory: compute dW' = dZ' X along it.
-        p.rows, p.columns, p.depth = 1, rows, batch_rows
-        p.a, p.a_row, p.a_step = delta, 1, 1
-        p.b, p.b_step, p.b_column = source + first * size, op.n_in, 1
-        p.c_row = rows
+        space.tile_squares[number] = net.table.sum_squares(rows * op.n_out, net.w + at * size)
+    if groups > 0:
+        add_groups(net, space, groups, at, rows * op.n_out, settings != NULL, g)
     else:
-        p.rows, p.columns, p.depth = rows, op.n_out, batch_rows
-        p.a, p.a_row, p.a_step = source + first * size, 1, op.n_in
-        p.b, p.b_step, p.b_column = delta, op.n_out, 1
-        p.c_row = op.n_out
-    if op.source > 0 or sparse == NULL:
-        matmul(net.table, &p)
+        tile_gradient(
+            net, space, x, sparse, 0, batch_rows, number, False,
+            net.w + at * size if settings != NULL and space.shared and op.n_out > 1 else NULL,
+            g, worker)
     if first > 0 or op.bias < 0:
         if settings != NULL:
             begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
-            update_run(net, op, False, op.weight + first * op.n_out, rows * op.n_out, g,
-                       optimizer, s1, s2, settings)
+            update_run(net, op, False, at, rows * op.n_out, g, optimizer, s1, s2, settings)
         return
-    at = op.bias * size
     # Of a layer in one tile, whose bias lies behind its weights, both are updated as one run.
     as_one = (settings != NULL and op.bias == op.weight + rows * op.n_out
               and not op.special and settings.l2 == 0 and settings.decay == 0)
     g_bias = own + (rows * op.n_out if as_one else round_up(rows * op.n_out, 16)) * size
     if grads != NULL:
-        g_bias = grads + at
-    net.table.column_sums(batch_rows, op.n_out, delta, op.n_out, g_bias)
+        g_bias = grads + op.bias * size
+    if groups > 0:
+        add_groups(net, space, groups, op.bias, op.n_out, settings != NULL, g_bias)
+    else:
+        net.table.column_sums(
+            batch_rows, op.n_out, space.slots[op.target].delta, op.n_out, g_bias)
     if settings != NULL:
         begin(space.clock, worker, cell_of(tile.operation, PART_UPDATE))
-        update_run(net, op, as_one, op.weight + first * op.n_out,
-                   (rows + as_one) * op.n_out, g, optimizer, s1, s2, settings)
+        update_run(net, op, as_one, at, (rows + as_one) * op.n_out, g, optimizer, s1, s2,
+                   settings)
         if not as_one:
             update_run(net, op, True, op.bias, op.n_out, g_bias, optimizer, s1, s2, settings)
 

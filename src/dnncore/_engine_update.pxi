@@ -236,7 +236,7 @@ cdef void gradient_tile(Training* t, int worker, Py_ssize_t number) noexcept nog
     cdef char* own = t.space.gradient + worker * t.net.gradient_elements * size
     cdef int i
     weight_rows(
-        t.net, t.space, t.input, &t.sparse if t.is_sparse else NULL, t.batch.rows, number,
+        t.net, t.space, t.input, &t.sparse if t.is_sparse else NULL, t.batch.rows, t.groups, number,
         t.whole if t.part == 0 else NULL, 0, NULL, NULL, NULL, worker)
     if t.part > 0:
         for i in range(runs_of(t.net, number, runs)):

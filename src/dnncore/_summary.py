@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dnncore._threads import threads_for, training_work
 from dnncore.layers import AlphaDropout, Dense, Dropout, GaussianNoise, Layer
+from dnncore.losses import Custom
 
 if TYPE_CHECKING:
     from dnncore._model import Model
@@ -55,7 +56,8 @@ def fit_bytes(network: Model, batch_size: int) -> int:
     threads = threads_for(None, training_work(batch_size, program.work_per_row))
     # Parameters, two moments, and the last finite parameters.
     kept = 4 * network.n_params * network.dtype.itemsize
-    return kept + program.workspace_bytes(batch_size, threads)
+    by_hand = isinstance(network.loss, Custom)
+    return kept + program.workspace_bytes(batch_size, threads, by_hand)
 
 
 def _mib(n: float) -> str:

@@ -192,6 +192,8 @@ ctypedef struct KernelTable:
     double (*sum_squares)(Py_ssize_t n, const void* x) noexcept nogil
     # Around an optimizer's step; see `_tiers/updates.pxi`.
     void (*accumulate)(Py_ssize_t n, void* x, const void* y) noexcept nogil
+    # Makes the cache lines of n elements this core's own; nobody else may write to them
+    void (*claim)(Py_ssize_t n, const void* x) noexcept nogil
     void (*shape_gradient)(
         Py_ssize_t n, const void* g, const void* w, double scale, double limit, double l1,
         void* out) noexcept nogil

@@ -11,6 +11,8 @@ __all__ = ["available_cpus", "threads_for", "training_work"]
 
 WORTH_SHARING = 1_000_000
 """Multiply-adds of a step below which threads cost more than they bring."""
+ROW_WORK = 300
+"""Multiply-adds that take as long as what a row costs in any network: to gather it, its loss."""
 SMALL_BATCH, NEAR_WEIGHTS = 12, 1 << 18
 """A step of no more rows and of fewer weights, which one processor's caches hold, is not shared."""
 
@@ -53,4 +55,4 @@ def training_work(rows: int, work_per_row: float) -> float:
     """
     if rows <= SMALL_BATCH and work_per_row < NEAR_WEIGHTS:
         return 0.0
-    return 3.0 * rows * work_per_row
+    return 3.0 * rows * (work_per_row + ROW_WORK)

@@ -267,6 +267,7 @@ _table.add = add
 _table.all_finite = all_finite
 _table.sum_squares = sum_squares
 _table.accumulate = accumulate
+_table.claim = claim_elements
 _table.shape_gradient = shape_gradient
 _table.move_towards = move_towards
 _table.limit_columns = limit_columns

@@ -9,6 +9,10 @@ cdef void accumulate(Py_ssize_t n, void* x_, const void* y_) noexcept nogil:
         x[i] += y[i]
 
 
+cdef void claim_elements(Py_ssize_t n, const void* x) noexcept nogil:
+    claim_run(<const real*>x, n)
+
+
 cdef void shape_gradient(
     Py_ssize_t n, const void* g_, const void* w_, double scale_, double limit_, double l1_,
     void* out_
