@@ -2,9 +2,9 @@
 
 ``python bench/sharing.py [--json FILE]``: all rows of the table, and networks whose steps are near
 the size from which threads share by default (``WORTH_SHARING`` in ``dnncore/_threads.py``): broad
-and thin ones, deep ones, batches of few rows, float64. It fails if the default is below 0.95 of one
-thread anywhere. A turn goes through all networks, so that a slow second of the machine touches a
-network in one of its turns only.
+and thin ones, deep ones, batches of few rows and of thousands, float64. It fails if the default is
+below 0.95 of one thread anywhere. A turn goes through all networks, so that a slow second of the
+machine touches a network in one of its turns only.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ SHAPES = {
     "20 x 16": ((16, *[16] * 20, 4), "relu"),
     "20 x 64": ((64, *[64] * 20, 10), "relu"),
     "3 x 64 gelu": ((64, 64, 64, 64, 4), "gelu"),
+    "2 x 16 tanh": ((2, 16, 16, 4), "tanh"),
+    "no hidden layer": ((20, 3), "relu"),
 }
 
 
