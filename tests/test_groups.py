@@ -6,6 +6,7 @@ import pytest
 import dnncore as dnn
 from dnncore import reference as ref
 from dnncore._engine import Data, Position
+from dnncore._summary import fit_bytes
 
 LAYERS = {
     "dense": [dnn.Dense(20, "tanh"), dnn.Dense(9, "relu"), dnn.Dense(3)],
@@ -57,37 +58,6 @@ def test_any_number_of_threads_gives_the_same_bits(name, dtype):
     assert len({train(threads) for threads in (1, 2, 3, 4)}) == 1
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize(("batch", "rows"), [(400, 1500), (1000, 2100), (3000, 3000)])
-def test_training_is_the_twins(batch, rows, shuffle):
-    """Batches of 300 and 100 rows end an epoch: one is worked on in groups, one is not."""
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((rows, 6)), rng.integers(3, size=rows)
-    weight = rng.uniform(0.5, 2, rows)
-    net = dnn.Network(6, LAYERS["dense"], dtype="float64", seed=5)
-    layers = [(w.copy(), b.copy(), a) for w, b, a in zip(
-        net.weights, net.biases, ("tanh", "relu", "identity"), strict=True)]  # fmt: skip
-    assert net._program.groups(batch) > 0 and net._program.groups(100) == 0
-    history = net.fit(
-        X, y, epochs=2, batch_size=batch, optimizer=dnn.Adam(0.01), sample_weight=weight,
-        shuffle=shuffle,
-    )  # fmt: skip
-    orders = [
-        ref.shuffle(rows, 5, 0, epoch) if shuffle and batch < rows else np.arange(rows)
-        for epoch in range(2)
-    ]
-    batches = [order[i : i + batch] for order in orders for i in range(0, rows, batch)]
-    losses, trained = ref.train(
-        layers, "softmax_cross_entropy", "adam", X, y, batches=batches, sample_weight=weight,
-        lr=0.01,
-    )  # fmt: skip
-    expected = np.concatenate([part.ravel() for w, b, _ in trained for part in (w, b)])
-    np.testing.assert_allclose(net.params, expected, rtol=1e-8, atol=1e-10)
-    sums = np.array([weight[b].sum() for b in batches]).reshape(2, -1)
-    means = (np.reshape(losses, (2, -1)) * sums).sum(axis=1) / sums.sum(axis=1)
-    np.testing.assert_allclose(history.history["loss"], means, rtol=1e-10)
-
-
 @pytest.mark.parametrize(
     ("optimizer", "fit"),
     [({"clip_norm": 0.1}, {}), ({"clip_value": 0.01}, {}), ({}, {"accumulate": 3})],
@@ -125,6 +95,16 @@ def test_which_batches():
     assert large.groups(1000) == 0 < large.groups(10_000)  # more gradient than activations
     normed = dnn.Network(6, [dnn.Dense(20), dnn.BatchNorm(), dnn.Dense(3)])._program
     assert normed.groups(10_000) == 0  # its statistics are the whole batch's
+
+
+def test_summary_counts_the_whole_batch_for_a_loss_in_python():
+    def square(true, pred):
+        return float(((pred - true) ** 2).mean()), 2 * (pred - true) / pred.size
+
+    compiled, in_python = (
+        dnn.Network(6, LAYERS["dense"], loss=loss, dtype="float64") for loss in ("mse", square)
+    )
+    assert fit_bytes(in_python, 10_000) > 2 * fit_bytes(compiled, 10_000)
 
 
 def test_memory_does_not_grow_with_the_batch():

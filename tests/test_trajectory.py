@@ -132,6 +132,18 @@ def test_widths_and_batches(widths, batch):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("batch", "rows"), [(400, 1500), (1000, 2100), (3000, 3000)])
+def test_batches_in_groups(batch, rows, shuffle):
+    """Batches of 300 and 100 rows end an epoch: one is worked on in groups, one is not."""
+    net, twin = make([6, 20, 9, 3], "relu", "softmax_cross_entropy")
+    assert [net._program.groups(n) > 0 for n in (batch, 300, 100)] == [True, True, False]
+    X, y, weight = data_for("softmax", np.random.default_rng(0), rows, 6, 3)
+    compare(
+        net, twin, "adam", X, y, weight, rows=rows, batch=batch, epochs=2, shuffle=shuffle,
+    )  # fmt: skip
+
+
 def test_unshuffled():
     net, twin = make([6, 9, 3], "relu", "mse")
     X, y, weight = data_for("mse", np.random.default_rng(0), ROWS, 6, 3)

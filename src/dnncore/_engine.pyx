@@ -658,20 +658,21 @@ cdef class Program:
         cdef Product p
         cdef const Operation* op
         cdef Py_ssize_t groups = row_groups(&self.net, rows)
+        cdef Py_ssize_t height = tile_height(
+            rows, groups if groups > 0 else row_tiles(&self.net, rows), 0)
+        cdef Py_ssize_t summed = rows  # by one product of a gradient
         cdef int i
+        if groups > 0:
+            height = summed = min(height, self.net.piece)
         result = []
         for i in range(self.net.n_operations):
             op = &self.net.operations[i]
             if op.kind != DENSE:
                 continue
-            p.rows = tile_height(rows, groups if groups > 0 else row_tiles(&self.net, rows), 0)
-            if groups > 0:
-                p.rows = min(p.rows, self.net.piece)
-            p.columns, p.depth = op.n_out, op.n_in
+            p.rows, p.columns, p.depth = height, op.n_out, op.n_in
             p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = op.n_in, 1, op.n_out, 1, op.n_out
             if weights:
-                p.depth = p.rows if groups > 0 else rows
-                p.rows, p.a_row, p.a_step = op.tile, 1, op.n_in
+                p.rows, p.depth, p.a_row, p.a_step = op.tile, summed, 1, op.n_in
             result.append("blas" if uses_blas(self.net.table, &p) else "own")
         return result
 

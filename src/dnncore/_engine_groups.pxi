@@ -25,8 +25,10 @@ cdef void plan_groups(Net* net) noexcept nogil:
     net.piece = max(MIN_PIECE, PIECE_BYTES // (net.row_elements * net.table.itemsize))
     net.piece = min(net.piece // 16 * 16, MAX_PIECE)
     net.grouped_from = 0
-    if net.work_per_row == 0 or net.n_weight_tiles == 0 or net.n_stages > 1:
+    if net.n_stages > 1:
         return  # statistics of the whole batch are needed
+    if net.work_per_row == 0 or net.n_weight_tiles == 0:
+        return
     net.grouped_from = max(
         2 * MIN_GROUP,
         min(MANY_ROWS, ONE_TILE_WORK // net.work_per_row) + 1,

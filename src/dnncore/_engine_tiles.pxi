@@ -132,8 +132,8 @@ cdef struct Batch:
     unsigned long long key     # of this step's random masks
 
 # How work is cut: docs/decisions/0002-engine.md has the measurements.
-cdef Py_ssize_t ONE_TILE_WORK = 256000        # multiply-adds of a pass that one thread gets
-cdef Py_ssize_t MANY_ROWS = 256               # ... but of more rows it is
+cdef Py_ssize_t ONE_TILE_WORK = 256000        # multiply-adds of a pass that `_threads.py` shares
+cdef Py_ssize_t MANY_ROWS = 256               # more than these are cut whatever the work
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
 cdef Py_ssize_t WEIGHT_TILES = 32             # of a network, for threads to share
 cdef Py_ssize_t PACKING_ROWS = 48             # from which on a product packs its other operand
