@@ -92,7 +92,7 @@ def test_which_batches():
     assert groups[256] == 2 and groups[-1] == 32
     assert groups == sorted(groups) and {n % 2 for n in groups} == {0}
     large = dnn.Network(784, [dnn.Dense(512, "relu"), dnn.Dense(10)])._program
-    assert large.groups(1000) == 0 < large.groups(10_000)  # more gradient than activations
+    assert large.groups(500) == 0 < large.groups(1000)  # more gradient than activations
     normed = dnn.Network(6, [dnn.Dense(20), dnn.BatchNorm(), dnn.Dense(3)])._program
     assert normed.groups(10_000) == 0  # its statistics are the whole batch's
 

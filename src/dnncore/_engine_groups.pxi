@@ -11,14 +11,18 @@ cdef Py_ssize_t PIECE_BYTES = 1048576  # of activations and deltas
 cdef Py_ssize_t MIN_PIECE = 256        # rows
 cdef Py_ssize_t MAX_PIECE = 512
 cdef Py_ssize_t MIN_GROUP = 96
+cdef Py_ssize_t MIN_PAIR = 144
 cdef Py_ssize_t MAX_GROUPS = 32
 cdef double GROUP_SHARE = 3.5          # activations and deltas of a group for each parameter
+cdef double PAIR_SHARE = 1.2           # ... if there are two, with small gradients
+cdef Py_ssize_t PAIR_BYTES = 4194304   # of such a gradient
 cdef Py_ssize_t ADDED = 512            # elements that are added up at a time
 
 
 cdef void plan_groups(Net* net) noexcept nogil:
     """Set from how many rows on a batch is worked on in groups, and in what pieces."""
     cdef Py_ssize_t i
+    cdef double share = GROUP_SHARE
     net.row_elements = net.widths[0]
     for i in range(1, net.n_slots):
         net.row_elements += (2 + net.keeps_pre[i]) * net.widths[i]
@@ -29,19 +33,21 @@ cdef void plan_groups(Net* net) noexcept nogil:
         return  # statistics of the whole batch are needed
     if net.work_per_row == 0 or net.n_weight_tiles == 0:
         return
+    if net.n_params * net.table.itemsize <= PAIR_BYTES:
+        share = PAIR_SHARE
     net.grouped_from = max(
-        2 * MIN_GROUP,
+        MIN_PAIR,
         min(MANY_ROWS, ONE_TILE_WORK // net.work_per_row) + 1,
-        <Py_ssize_t>(2 * GROUP_SHARE * net.n_params / net.row_elements) + 1)
+        <Py_ssize_t>(2 * share * net.n_params / net.row_elements) + 1)
 
 
 cdef Py_ssize_t row_groups(const Net* net, Py_ssize_t rows) noexcept nogil:
     """Groups that a batch is worked on in, never fewer than a smaller one: an even number, or 0."""
     if net.grouped_from == 0 or rows < net.grouped_from:
         return 0
-    return min(MAX_GROUPS, min(
+    return min(MAX_GROUPS, max(2, min(
         rows // MIN_GROUP,
-        <Py_ssize_t>(rows * net.row_elements / (GROUP_SHARE * net.n_params))) // 2 * 2)
+        <Py_ssize_t>(rows * net.row_elements / (GROUP_SHARE * net.n_params))) // 2 * 2))
 
 
 cdef inline Py_ssize_t piece_room(const Net* net, Py_ssize_t rows) noexcept nogil:
@@ -97,19 +103,21 @@ cdef void piece_gradient(
 ) noexcept nogil:
     """Gradient summed over rows slot... of the workspace, or added to what there is of it."""
     cdef Py_ssize_t size = net.table.itemsize, number
-    cdef const WeightTile* tile
     cdef const Operation* op
+    cdef int i
     for number in range(net.n_weight_tiles):
-        tile = &net.weight_tiles[number]
-        op = &net.operations[tile.operation]
-        begin(space.clock, worker, cell_of(tile.operation, PART_DW))
+        if net.weight_tiles[number].first > 0:
+            continue  # tiles are for threads to share: here one has the whole layer
+        i = net.weight_tiles[number].operation
+        op = &net.operations[i]
+        begin(space.clock, worker, cell_of(i, PART_DW))
         if op.kind == DENSE:
-            tile_gradient(net, space, x, NULL, slot, rows, number, adds, NULL,
-                          gradient + (op.weight + tile.first * op.n_out) * size, worker)
+            dense_gradient(net, space, op, 0, op.n_in, x, NULL, slot, rows, adds, NULL,
+                           gradient + op.weight * size, worker)
         elif op.weight >= 0:
             piece_vector(net, space, op, False, slot, rows, adds, gradient + op.weight * size,
                          worker)
-        if tile.first == 0 and op.bias >= 0:
+        if op.bias >= 0:
             piece_vector(net, space, op, True, slot, rows, adds, gradient + op.bias * size, worker)
 
 

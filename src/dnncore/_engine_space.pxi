@@ -22,7 +22,7 @@ cdef class Workspace:
         self.workers = workers
         self.sparse = sparse
         s.rows, s.groups, s.shared, s.batch_row = rows, groups, False, 0
-        s.scratch_bytes = round_up(scratch_elements(net, rows, training) * size, 64)
+        s.scratch_bytes = round_up(scratch_elements(net, rows, training, groups > 0) * size, 64)
         s.slots = <Slot*>malloc(net.n_slots * sizeof(Slot))
         if s.slots == NULL:
             raise MemoryError("no memory for the workspace")
@@ -85,11 +85,11 @@ cdef class Workspace:
 
 
 cdef Py_ssize_t scratch_elements(
-    const Net* net, Py_ssize_t rows, bint training
+    const Net* net, Py_ssize_t rows, bint training, bint grouped
 ) noexcept nogil:
     """What the greatest product needs that a worker makes of up to so many rows."""
     cdef const Operation* op
-    cdef Py_ssize_t found = 0
+    cdef Py_ssize_t found = 0, weight_rows
     cdef int i
     for i in range(net.n_operations):
         op = &net.operations[i]
@@ -98,9 +98,10 @@ cdef Py_ssize_t scratch_elements(
         found = max(found, net.table.product_scratch(rows, op.n_out, op.n_in, False))
         if training:
             found = max(found, net.table.product_scratch(rows, op.n_in, op.n_out, False))
+            weight_rows = op.n_in if grouped else op.tile
             found = max(found, (
-                net.table.product_scratch(op.tile, op.n_out, rows, True) if op.n_out > 1
-                else net.table.product_scratch(1, op.tile, rows, True)))
+                net.table.product_scratch(weight_rows, op.n_out, rows, True) if op.n_out > 1
+                else net.table.product_scratch(1, weight_rows, rows, True)))
     return found
 
 

@@ -135,7 +135,7 @@ cdef struct Batch:
 cdef Py_ssize_t ONE_TILE_WORK = 256000        # multiply-adds of a pass that `_threads.py` shares
 cdef Py_ssize_t MANY_ROWS = 256               # more than these are cut whatever the work
 cdef Py_ssize_t WEIGHT_TILE_ELEMENTS = 524288
-cdef Py_ssize_t WEIGHT_TILES = 32             # of a network, for threads to share
+cdef Py_ssize_t WEIGHT_TILES = 18             # of a network, for threads to share
 cdef Py_ssize_t PACKING_ROWS = 48             # from which on a product packs its other operand
 cdef Py_ssize_t BROAD = 256                   # outputs for which that pays
 cdef Py_ssize_t CUT_ELEMENTS = 4096           # of a layer worth cutting
@@ -393,20 +393,17 @@ cdef void backward_rows(
 
 # ---------------------------------------------------------------------------------- weights
 
-cdef inline void tile_gradient(
-    const Net* net, const Space* space, const char* x, const SparseRows* sparse,
-    Py_ssize_t first_row, Py_ssize_t batch_rows, Py_ssize_t number, bint adds, const char* claimed,
-    char* g, int worker
+cdef inline void dense_gradient(
+    const Net* net, const Space* space, const Operation* op, Py_ssize_t first, Py_ssize_t rows,
+    const char* x, const SparseRows* sparse, Py_ssize_t first_row, Py_ssize_t batch_rows, bint adds,
+    const char* claimed, char* g, int worker
 ) noexcept nogil:
-    """Gradient of a tile of a dense layer's weights, summed over rows first_row... of the slots.
+    """Gradient of rows first... of a dense layer's weights, summed over a batch's.
 
-    The first of these has its input at `x`, unless `sparse` holds all. With `adds` it is added
-    to what `g` holds.
+    These are rows first_row... of the slots. The first of them has its input at `x`, unless
+    `sparse` holds all. With `adds` it is added to what `g` holds.
     """
-    cdef const WeightTile* tile = &net.weight_tiles[number]
-    cdef const Operation* op = &net.operations[tile.operation]
-    cdef Py_ssize_t size = net.table.itemsize, first = tile.first
-    cdef Py_ssize_t rows = min(op.tile, op.n_in - first)
+    cdef Py_ssize_t size = net.table.itemsize
     cdef const char* source = x
     cdef const char* delta = space.slots[op.target].delta + first_row * op.n_out * size
     cdef Product p
@@ -470,8 +467,8 @@ cdef void weight_rows(
     if groups > 0:
         add_groups(net, space, groups, at, rows * op.n_out, settings != NULL, g)
     else:
-        tile_gradient(
-            net, space, x, sparse, 0, batch_rows, number, False,
+        dense_gradient(
+            net, space, op, first, rows, x, sparse, 0, batch_rows, False,
             net.w + at * size if settings != NULL and space.shared and op.n_out > 1 else NULL,
             g, worker)
     if first > 0 or op.bias < 0:
