@@ -244,6 +244,7 @@ cdef struct Stripe:
     int rest                   # of the last vector
     real* c
     Py_ssize_t c_row
+    bint fetches               # C is asked for: it is too large to be near
     bint adds, relu
     const real* gate
     Py_ssize_t gate_row
@@ -252,6 +253,13 @@ cdef struct Stripe:
 
 
 ctypedef void (*StripeKernel)(const Stripe*) noexcept nogil
+
+
+cdef inline inlined fetch_line(const int vectors, int rest, const real* c) noexcept nogil:
+    cdef int i
+    for i in range(vectors):
+        prefetch(c + i * LANES)
+    prefetch(c + (vectors - 1) * LANES + rest - 1)
 
 
 cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
@@ -264,6 +272,10 @@ cdef inline inlined stripe(const int vectors, const Stripe* t) noexcept nogil:
     cdef Py_ssize_t line = 0, n
     while line < t.lines:
         n = PAIR if line + PAIR <= t.lines else 1
+        if t.fetches:
+            fetch_line(vectors, t.rest, c)
+            if n == 2:
+                fetch_line(vectors, t.rest, c + t.c_row)
         if t.claimed != NULL:
             claim_share(t, line)
             if n == 2:
@@ -374,6 +386,7 @@ cdef void skipping_part(
             t.bias = k.bias if chunk == 0 else NULL
             at += rows
             t.keeps = k.turned or at < depth
+            t.fetches = not t.keeps and lines * g.c_row >= FAR_C_ELEMENTS
             t.gate = t.claimed = NULL
             if last and g.epilogue == EPI_GATE:
                 t.gate = <const real*>g.gate + row * g.gate_row + column

@@ -119,6 +119,7 @@ cdef extern from "mathfuncs.h" nogil:
          * CHUNK x STRIPE vectors, stays in the first-level cache. */
         DNN_CHUNK = 64,
         DNN_MAX_CHUNKS = DNN_DEPTH_BLOCK / DNN_CHUNK + 1,
+        DNN_FAR_C_ELEMENTS = 32768, /* of lines that are asked for ahead of time */
         DNN_SAMPLES = 16,
         DNN_SKIP_MIN_LINES = 16,
         DNN_SKIP_MIN_WIDTH = 32,
@@ -156,6 +157,7 @@ cdef extern from "mathfuncs.h" nogil:
         CHUNK "DNN_CHUNK"
         SUMMED_LINES "DNN_SUMMED_LINES"
         MAX_CHUNKS "DNN_MAX_CHUNKS"
+        FAR_C_ELEMENTS "DNN_FAR_C_ELEMENTS"
         SAMPLES "DNN_SAMPLES"
         SKIP_MIN_LINES "DNN_SKIP_MIN_LINES"
         SKIP_MIN_WIDTH "DNN_SKIP_MIN_WIDTH"

@@ -11,7 +11,7 @@ enum {
     DNN_STRIPE = 8, /* vectors of a row of C that are in registers at a time */
     DNN_PAIR = DNN_VECTOR_BYTES == 64 ? 2 : 1, /* rows of them; AVX2 has 16 registers */
     /* Lines whose sums stay in the second-level cache. */
-    DNN_SUMMED_LINES = DNN_VECTOR_BYTES == 64 ? 256 : 96
+    DNN_SUMMED_LINES = DNN_VECTOR_BYTES == 64 ? 512 : 96
 };
 
 /* Bit i is set if element i of v is not 0; NaN is not. */
