@@ -20,7 +20,7 @@ FORMS = {
 # is left of each; no vectors to spare, so that the other operand is read where it lies.
 SIZES = [
     *((64, 64, 64), (70, 61, 33), (97, 113, 65), (200, 131, 129), (64, 96, 401)),
-    *((389, 75, 40), (75, 389, 40), (130, 257, 260)),
+    *((589, 75, 40), (75, 589, 40), (130, 257, 260)),
 ]
 
 
