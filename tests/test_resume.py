@@ -219,7 +219,7 @@ net = dnn.Network(40, layers, seed=1)
 class Say(dnn.Callback):
     def on_progress(self, network, epoch, done, loss): print(epoch, flush=True)
 keep = [dnn.Checkpoint(sys.argv[1], every_steps=20), Say()] if len(sys.argv) > 1 else []
-history = net.fit(X, y, epochs=12, batch_size=20, validation_split=0.1, metrics=["f1", "log_loss"],
+history = net.fit(X, y, epochs=40, batch_size=20, validation_split=0.1, metrics=["f1", "log_loss"],
                   callbacks=[*keep, dnn.EarlyStopping("val_f1", patience=50)],
                   resume_from=sys.argv[1] if len(sys.argv) > 1 else None)
 import hashlib
