@@ -672,7 +672,8 @@ cdef class Program:
             p.rows, p.columns, p.depth = height, op.n_out, op.n_in
             p.a_row, p.a_step, p.b_step, p.b_column, p.c_row = op.n_in, 1, op.n_out, 1, op.n_out
             if weights:
-                p.rows, p.depth, p.a_row, p.a_step = op.tile, summed, 1, op.n_in
+                p.rows = op.n_in if groups > 0 else op.tile
+                p.depth, p.a_row, p.a_step = summed, 1, op.n_in
             result.append("blas" if uses_blas(self.net.table, &p) else "own")
         return result
 
