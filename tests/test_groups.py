@@ -97,6 +97,16 @@ def test_which_batches():
     assert normed.groups(10_000) == 0  # its statistics are the whole batch's
 
 
+def test_path_of_a_gradient_is_that_of_the_whole_layer(run_python):
+    """A tile of 24 of its 64 rows would be too little work for BLAS."""
+    code = """
+import dnncore as dnn
+program = dnn.Network(64, [dnn.Dense(64, "relu"), dnn.Dense(10)])._program
+print(program.groups(150), *program.paths(150, True))
+"""
+    assert run_python(code, DNNCORE_SIMD="base") == "2 blas own"
+
+
 def test_summary_counts_the_whole_batch_for_a_loss_in_python():
     def square(true, pred):
         return float(((pred - true) ** 2).mean()), 2 * (pred - true) / pred.size
