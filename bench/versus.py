@@ -3,7 +3,8 @@
 ``python bench/versus.py`` runs every workload of ``workloads.py`` with every contender of
 ``peers`` at 1 and 2 threads, each in a process of its own. One runs at a time, in turns
 (A B C A B C), so that a machine that slows down slows everybody; a cell of the table is the best
-turn. ``README.md`` beside this file tells the method, and how to add a peer.
+turn. With ``--rounds`` all rows are measured again and the turns put together. ``README.md`` beside
+this file tells the method, and how to add a peer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import report
+import rounds
 from contenders import ContenderError, Lane, available
 from machine import describe, load_average, usable_cpus
 from peak import PeakProbe
@@ -88,12 +89,18 @@ def run_workload(
         "steps_per_epoch": work.steps_per_epoch,
         "epochs_per_turn": work.epochs_per_turn,
         "loss_initial": reference_loss(work, parameters, x, y),
-        "load_average": load_average(),
         "control_gflops": {
             str(t): round(probe.measure(t, work.dtype, options.probe_seconds), 1)
             for t in options.threads
         },
     }
+    row["rounds"] = [
+        {
+            "started": now(),
+            "load_average": load_average(),
+            "control_gflops": row["control_gflops"],
+        }
+    ]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         data, start = str(Path(folder, "data.npz")), str(Path(folder, "start.npz"))
         np.savez(data, X=x, y=y)
@@ -192,14 +199,12 @@ def _result(run: Run, work: Workload) -> dict[str, Any]:
     }
     result.pop("first_epoch_parameters", None)
     if run.seconds and result["error"] is None:
-        micro = [1e6 * s for s in run.seconds]
-        result |= {
-            "us_per_step": min(micro),
-            "us_per_step_median": statistics.median(micro),
-            "us_per_step_turns": [round(m, 3) for m in micro],
-            "gflops": work.flops_per_step / min(micro) / 1e3,
-        }
+        result |= rounds.timed([1e6 * s for s in run.seconds], work.flops_per_step)
     return result
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -214,7 +219,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--contenders", default=None, help=f"comma-separated, of {', '.join(available())}"
     )
     parser.add_argument("--threads", default=None, help="comma-separated thread counts; 1,2")
-    parser.add_argument("--epochs", type=int, default=None, help="timed turns of each; 7")
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="timed turns of each in a round; 7"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="times to measure all rows")
     parser.add_argument("--json", type=Path, default=None, help="write all results here")
     parser.add_argument("--settle", type=float, default=0.25, help="pause before a turn, seconds")
     parser.add_argument("--timeout", type=float, default=900.0, help="longest request, seconds")
@@ -225,6 +233,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         options.workloads = select(options.workloads)
         options.contenders, options.named = _names(options.contenders)
         options.threads = _threads(options.threads)
+        if options.rounds < 1:
+            raise ValueError(f"rounds must be at least 1; got {options.rounds}.")
     except ValueError as error:
         parser.error(str(error))
     options.epochs = options.epochs or (1 if options.smoke else 7)
@@ -264,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     document: dict[str, Any] = {
         "schema": SCHEMA,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "smoke": asked.smoke,
         "machine": describe(asked.threads, probe_seconds),
         "settings": {
@@ -278,8 +288,11 @@ def main(arguments: list[str] | None = None) -> int:
         "rows": [],
     }
     probe = PeakProbe()
-    for work in asked.workloads:
-        document["rows"].append(run_workload(work, asked.contenders, options, probe))
+    rows: dict[str, dict[str, Any]] = {}
+    for work in asked.workloads * asked.rounds:
+        row = run_workload(work, asked.contenders, options, probe)
+        rows[work.name] = rounds.join(rows[work.name], row) if work.name in rows else row
+        document["rows"] = list(rows.values())
         report.summarise(document)
         if asked.json is not None:  # after every row: an interrupted run keeps what it has
             asked.json.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def test_json_has_every_field(smoke: tuple[Path, str]) -> None:
     for row in document["rows"]:
         assert row.keys() >= {
             *("workload", "flops_per_step", "steps_per_epoch", "epochs_per_turn"),
-            *("loss_initial", "load_average", "control_gflops", "results", "summary"),
+            *("loss_initial", "rounds", "control_gflops", "results", "summary"),
         }
         assert row["summary"]["ratio"] > 0 and row["summary"]["best_peer"] is not None
         assert row["summary"]["ratio_by_threads"].keys() == {"1"}
@@ -179,6 +179,56 @@ def test_silent_contender_is_given_up(own_bench: Path) -> None:
     assert "silent x1: no answer to 'setup' within 1 s" in done.stdout
 
 
+def test_rounds_put_their_turns_together(own_bench: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    done = run(
+        own_bench / "versus.py",
+        *("--smoke", "--workloads", "digits,tiny", "--threads", "1", "--epochs", "2"),
+        *("--contenders", "numpy_loop", "--rounds", "2", "--json", str(out)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["workload"]["name"] for row in rows] == ["digits", "tiny"]
+    for row in rows:
+        assert len(row["rounds"]) == 2
+        controls = [one["control_gflops"]["1"] for one in row["rounds"]]
+        assert row["control_gflops"]["1"] == max(controls)
+        result = row["results"][0]
+        turns = result["us_per_step_turns"]
+        assert len(turns) == 4
+        assert result["us_per_step"] == pytest.approx(min(turns), abs=1e-3)
+        assert result["us_per_step_median"] == pytest.approx(np.median(turns))
+    # All of a round come before the next one.
+    started = [[one["started"] for one in row["rounds"]] for row in rows]
+    assert started[0][0] <= started[1][0] <= started[0][1] <= started[1][1]
+
+
+def test_what_fails_in_one_round_has_failed(load: Any) -> None:
+    rounds = load("rounds")
+
+    def row(micro: float, error: str | None, agree: bool) -> dict[str, Any]:
+        result = {"contender": "any", "threads": 1, "us_per_step": None, "error": error}
+        return {
+            "flops_per_step": 1000,
+            "rounds": [{"control_gflops": {"1": 100 + micro}}],
+            "control_gflops": {"1": 100 + micro},
+            "results": [result if error else result | rounds.timed([micro, 9.0], 1000)],
+            "agreement": {"loss_final": {"agree": agree, "median": micro}},
+        }
+
+    good, better, failed = row(2, None, True), row(1, None, False), row(3, "no luck", True)
+    joined = rounds.join(good, better)
+    assert joined["results"][0]["us_per_step"] == 1
+    assert joined["results"][0]["us_per_step_turns"] == [2, 9, 1, 9]
+    assert joined["results"][0]["gflops"] == 1
+    assert joined["control_gflops"] == {"1": 102}
+    for pair in ((good, better), (better, good)):
+        assert rounds.join(*pair)["agreement"]["loss_final"]["agree"] is False
+    for pair in ((good, failed), (failed, good)):
+        assert rounds.join(*pair)["results"][0]["error"] == "no luck"
+        assert rounds.join(*pair)["results"][0]["us_per_step"] is None
+
+
 LESS_WORK = """
 from peers import numpy_loop
 
@@ -228,6 +278,7 @@ def test_wrong_probabilities_are_caught(own_bench: Path) -> None:
         (["--workloads", "enormous"], "unknown workload 'enormous'"),
         (["--contenders", "nobody"], "unknown contender 'nobody'"),
         (["--threads", "0"], "threads must lie between 1"),
+        (["--rounds", "0"], "rounds must be at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: list[str], complaint: str) -> None:
