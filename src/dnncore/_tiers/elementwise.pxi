@@ -48,9 +48,9 @@ cdef inline real selu_slope(real z, real a) noexcept nogil:
 # what a loop does not ask for is never computed, since compilers inline it.
 
 cdef inline real gelu(real z, real* slope) noexcept nogil:
-    cdef real e, tail = normal_tail_(z, &e)
+    cdef real density, tail = normal_tail_(z, &density)
     cdef real p = <real>1 - tail if z > 0 else tail
-    slope[0] = p + z * (<real>INV_SQRT_2PI * e)
+    slope[0] = p + z * density
     return z * p
 
 cdef inline real gelu_tanh(real z, real* slope) noexcept nogil:

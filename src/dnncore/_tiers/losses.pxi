@@ -19,7 +19,7 @@ cdef inline inlined loss_block(
     if kind == LOSS_BINARY_CROSS_ENTROPY:
         # max(z, 0) - z y + log(1 + exp(-|z|)); gradient sigmoid(z) - y; y drawn towards 1/2
         for i in range(n):
-            e = exp_(-fabs_(z[i]))
+            e = exp_negative_(-fabs_(z[i]))
             s = <real>1 / (<real>1 + e)
             t = rest * y[i] + half
             value[i] = w[i] * ((0 if z[i] < 0 else z[i]) - z[i] * t + log1p_unit_(e))
@@ -28,7 +28,7 @@ cdef inline inlined loss_block(
         # With p = sigmoid(z), q = 1 - p: q^g (-log p) where y is 1, p^g (-log q) where it is 0.
         # softplus gives both logarithms without rounding p; powers are exponentials of them.
         for i in range(n):
-            e = exp_(-fabs_(z[i]))
+            e = exp_negative_(-fabs_(z[i]))
             s = <real>1 / (<real>1 + e)
             d = log1p_unit_(e)
             u = (0 if z[i] > 0 else -z[i]) + d    # -log p
@@ -44,7 +44,7 @@ cdef inline inlined loss_block(
         # softplus of the margin, y 0 or 1; clipping p to [eps, 1 - eps] bounds it on both sides.
         # Where p is rounded near 1, -log(1 - p) is scikit-learn's, rounding included.
         for i in range(n):
-            e = exp_(-fabs_(z[i]))
+            e = exp_negative_(-fabs_(z[i]))
             s = <real>1 / (<real>1 + e)
             d = z[i] * (<real>1 - <real>2 * y[i])
             value[i] = (0 if d < 0 else d) + log1p_unit_(e)
@@ -227,7 +227,7 @@ cdef double cross_entropy_across(
         for i in range(n):
             own[i] = t[labels[i] * LANES + i]
         for j in range(columns * LANES):
-            t[j] = exp_(t[j])
+            t[j] = exp_negative_(t[j])
         mass = vload(t)
         for j in range(1, columns):
             mass = mass + vload(t + j * LANES)
@@ -286,7 +286,7 @@ cdef double cross_entropy_rows(
         z += columns
         d += columns
     for i in range(rows * columns):
-        dz[i] = exp_(dz[i])
+        dz[i] = exp_negative_(dz[i])
     d = dz
     for i in range(rows):
         sums[i] = sum_along(columns, d)
@@ -350,7 +350,7 @@ cdef double softmax_focal(
             d[j] = z[i * columns + j] - top
         mass = 0
         for j in range(columns):
-            mass += exp_(d[j])
+            mass += exp_negative_(d[j])
         log_mass = log(mass)
         if labels != NULL:
             focal_term(min(d[labels[i]] - log_mass, 0.0), gamma, &part, &slopes)
@@ -366,7 +366,7 @@ cdef double softmax_focal(
             if labels == NULL:
                 focal_term(min(d[j] - log_mass, 0.0), gamma, &value, &slope)
                 value = scale * w * target[i * columns + j] * slope
-            d[j] = factor * exp_(d[j]) + <real>value
+            d[j] = factor * exp_negative_(d[j]) + <real>value
         if labels != NULL:
             d[labels[i]] += <real>(scale * w * slopes)
         total += w * part

@@ -28,6 +28,8 @@
 #define DNN_EXPM1_LOWEST -40.0
 #define DNN_TANH_SATURATED 20.0
 #define DNN_ERF_SATURATED 6.0
+#define DNN_RAISE 64
+#define DNN_RAISED 18446744073709551616.0 /* 2^DNN_RAISE */
 #else
 #define DNN_FABS fabsf
 #define DNN_COPYSIGN copysignf
@@ -42,9 +44,12 @@
 #define DNN_EXPM1_LOWEST -20.0f
 #define DNN_TANH_SATURATED 10.0f
 #define DNN_ERF_SATURATED 4.0f
+#define DNN_RAISE 32
+#define DNN_RAISED 4294967296.0
 #endif
 #define DNN_LOG2E 1.44269504088896340736
 #define DNN_LOG_2 0.69314718055994530942
+#define DNN_INV_SQRT_2PI 0.39894228040143267794
 
 static inline dnn_int dnn_bits(dnn_real x) {
     dnn_int i;
@@ -106,6 +111,22 @@ static inline dnn_real dnn_exp(dnn_real x) {
     return (p * s + s) * dnn_power_of_two(whole - half);
 }
 
+/* 2^DNN_RAISE e^x for x <= 0 and a little above: the power of two stays among the normal exponents, and
+ * whoever multiplies anyway takes the rest of it out. */
+static inline dnn_real dnn_exp_raised(dnn_real x) {
+    dnn_real c = x < R(DNN_EXP_LOWEST) ? R(DNN_EXP_LOWEST) : x;
+    dnn_real shifted = c * R(DNN_LOG2E) + DNN_ROUNDER;
+    dnn_real n = shifted - DNN_ROUNDER;
+    dnn_real r = c - n * DNN_LN2_HIGH;
+    r = r - n * DNN_LN2_LOW;
+    dnn_real s = dnn_power_of_two(dnn_bits(shifted) - (DNN_ROUNDER_BITS - DNN_RAISE));
+    return dnn_expm1_reduced(r) * s + s;
+}
+
+static inline dnn_real dnn_exp_negative(dnn_real x) { /* for x <= 0, with less to do than exp */
+    return dnn_exp_raised(x) * R(1 / DNN_RAISED);
+}
+
 static inline dnn_real dnn_expm1(dnn_real x) { /* for x up to 2^6: above it plain exp will do */
     dnn_real c = x < R(DNN_EXPM1_LOWEST) ? R(DNN_EXPM1_LOWEST) : x;
     dnn_real shifted = c * R(DNN_LOG2E) + DNN_ROUNDER;
@@ -131,7 +152,7 @@ static inline dnn_real dnn_tanh(dnn_real x) {
 }
 
 static inline dnn_real dnn_sigmoid(dnn_real x) {
-    dnn_real e = dnn_exp(-DNN_FABS(x));
+    dnn_real e = dnn_exp_negative(-DNN_FABS(x));
     dnn_real s = R(1) / (R(1) + e);
     return x < R(0) ? e * s : s;
 }
@@ -209,7 +230,7 @@ static inline dnn_real dnn_cos_turns(dnn_real t) {
 
 /* log(1 + e^x) */
 static inline dnn_real dnn_softplus(dnn_real x) {
-    return (x < R(0) ? R(0) : x) + dnn_log1p_unit(dnn_exp(-DNN_FABS(x)));
+    return (x < R(0) ? R(0) : x) + dnn_log1p_unit(dnn_exp_negative(-DNN_FABS(x)));
 }
 
 /* |x| < 1: x + x p(x^2). Beyond: 1 - exp(-(x^2 + l)), l a polynomial for -log(erfc |x|) - x^2,
@@ -276,17 +297,17 @@ static inline dnn_real dnn_erf(dnn_real x) {
     l = l * u + 1.5568152727272643589f;
 #endif
     dnn_real small = x + x * p;
-    dnn_real large = DNN_COPYSIGN(R(1) - dnn_exp(-(c * c + l)), x);
+    dnn_real large = DNN_COPYSIGN(R(1) - dnn_exp_negative(-(c * c + l)), x);
     return t < R(1) ? small : large;
 }
 
-/* Of the standard normal distribution the part beyond |z|, erfc(|z| / sqrt 2) / 2, and through `e`
- * exp(-z^2 / 2): the two have it in common. What is left changes slowly with y = 1 / (1 + |z| / 4),
- * to which it is proportional in the end. */
-static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *e) {
-    dnn_real y = R(1) / (R(1) + R(0.25) * DNN_FABS(z));
+/* Of the standard normal distribution the part beyond |z|, erfc(|z| / sqrt 2) / 2, and its density at z:
+ * the two have exp(-z^2 / 2) in common. What is left changes slowly with 1 / (1 + |z| / 4), to which it
+ * is proportional in the end; y is that, lowered as much as the exponential is raised. */
+static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *density) {
+    dnn_real y = R(1 / DNN_RAISED) / (R(1) + R(0.25) * DNN_FABS(z));
 #ifdef DNN_FLOAT64
-    dnn_real u = y * 2.2051282051282051282 - 1.2051282051282051282; /* [0, 39] onto [1, -1] */
+    dnn_real u = y * (DNN_RAISED * 2.2051282051282051282) - 1.2051282051282051282; /* [0, 39] onto [1, -1] */
     dnn_real s = u * u;
     dnn_real odd = -6.5894407028102605975e-11;
     odd = odd * s + 3.9099468309886150277e-10;
@@ -312,7 +333,7 @@ static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *e) {
     q = q * s + 0.090976684206759636535;
     q = q * s + 0.20383459921062922711;
 #else
-    dnn_real u = y * 2.5517241379310344828f - 1.5517241379310344828f; /* [0, 14.5] onto [1, -1] */
+    dnn_real u = y * R(DNN_RAISED * 2.5517241379310344828) - 1.5517241379310344828f; /* [0, 14.5] onto [1, -1] */
     dnn_real s = u * u;
     dnn_real odd = 3.4320381792014817e-6f;
     odd = odd * s - 4.6579962412716331e-5f;
@@ -325,8 +346,9 @@ static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *e) {
     q = q * s + 0.080736431806542707f;
     q = q * s + 0.22671030629078753f;
 #endif
-    *e = dnn_exp(R(-0.5) * z * z);
-    return *e * y * (odd * u + q);
+    dnn_real e = dnn_exp_raised(R(-0.5) * z * z);
+    *density = e * R(DNN_INV_SQRT_2PI / DNN_RAISED);
+    return e * y * (odd * u + q);
 }
 
 #undef R

@@ -65,7 +65,7 @@ cdef void softmax_block(
         z += columns
         row += columns
     for i in range(rows * columns):
-        a[i] = exp_(a[i])
+        a[i] = exp_negative_(a[i])
     for i in range(rows):
         factor = <real>1 / sum_along(columns, a)
         for j in range(columns):

@@ -80,7 +80,6 @@ cdef extern from "mathfuncs.h" nogil:
     #endif
     #define DNN_SELU_SCALE 1.0507009873554804934193349852946
     #define DNN_SELU_ALPHA 1.6732632423543772848170429916717
-    #define DNN_INV_SQRT_2PI 0.39894228040143267794
     #define DNN_SQRT_2_OVER_PI 0.79788456080286535588
     #define DNN_TWO_M31 4.656612873077392578125e-10
     #define DNN_TWO_M32 2.3283064365386962890625e-10
@@ -187,13 +186,14 @@ cdef extern from "mathfuncs.h" nogil:
     real fabs_ "DNN_FABS"(real x) noexcept
     real sqrt_ "DNN_SQRT"(real x) noexcept
     real exp_ "dnn_exp"(real x) noexcept
+    real exp_negative_ "dnn_exp_negative"(real x) noexcept
     real expm1_ "dnn_expm1"(real x) noexcept
     real tanh_ "dnn_tanh"(real x) noexcept
     real sigmoid_ "dnn_sigmoid"(real x) noexcept
     real softplus_ "dnn_softplus"(real x) noexcept
     real log1p_unit_ "dnn_log1p_unit"(real e) noexcept
     real erf_ "dnn_erf"(real x) noexcept
-    real normal_tail_ "dnn_normal_tail"(real z, real* e) noexcept
+    real normal_tail_ "dnn_normal_tail"(real z, real* density) noexcept
     real log_ "dnn_log"(real x) noexcept
     real cos_turns_ "dnn_cos_turns"(real t) noexcept
     void steps "dnn_steps"(
@@ -220,7 +220,6 @@ cdef extern from "mathfuncs.h" nogil:
     const double SELU_SCALE "DNN_SELU_SCALE"
     const double SELU_ALPHA "DNN_SELU_ALPHA"
     const double LOG_2 "DNN_LOG_2"
-    const double INV_SQRT_2PI "DNN_INV_SQRT_2PI"
     const double SQRT_2_OVER_PI "DNN_SQRT_2_OVER_PI"
     const double TWO_M31 "DNN_TWO_M31"          # 2^-31
     const double TWO_M32 "DNN_TWO_M32"
