@@ -26,7 +26,6 @@ def join(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     First calls and losses are those of the earlier one, unless losses differ in the later one. The
     control is the higher of the two: shares of the peak are held to the strictest.
     """
-    flops = earlier["flops_per_step"]
     row = earlier | {
         "rounds": earlier["rounds"] + later["rounds"],
         "control_gflops": {
@@ -34,8 +33,7 @@ def join(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
             for threads, rate in earlier["control_gflops"].items()
         },
         "results": [
-            _join_results(*pair, flops)
-            for pair in zip(earlier["results"], later["results"], strict=True)
+            _join_results(*pair) for pair in zip(earlier["results"], later["results"], strict=True)
         ],
     }
     if "agreement" in earlier:
@@ -46,10 +44,15 @@ def join(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _join_results(earlier: dict[str, Any], later: dict[str, Any], flops: float) -> dict[str, Any]:
+def _join_results(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     if earlier["error"] is not None or later["error"] is not None:
         return earlier if earlier["error"] is not None else later
+    # Turns are rounded, the best one of each round is not.
+    best = min(earlier, later, key=lambda result: result["us_per_step"])
     turns = earlier["us_per_step_turns"] + later["us_per_step_turns"]
-    found = timed(turns, flops)
-    found["us_per_step"] = min(earlier["us_per_step"], later["us_per_step"])
-    return earlier | found
+    return earlier | {
+        "us_per_step": best["us_per_step"],
+        "us_per_step_median": statistics.median(turns),
+        "us_per_step_turns": turns,
+        "gflops": best["gflops"],
+    }

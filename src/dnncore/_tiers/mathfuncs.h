@@ -96,14 +96,19 @@ static inline dnn_real dnn_expm1_reduced(dnn_real r) {
     return r + s * p;
 }
 
+/* c is n ln 2 + r, n whole and |r| <= ln(2)/2. Returns r, and n + DNN_ROUNDER through `shifted`. */
+static inline dnn_real dnn_without_ln2(dnn_real c, dnn_real *shifted) {
+    *shifted = c * R(DNN_LOG2E) + DNN_ROUNDER;
+    dnn_real n = *shifted - DNN_ROUNDER;
+    dnn_real r = c - n * DNN_LN2_HIGH;
+    return r - n * DNN_LN2_LOW;
+}
+
 static inline dnn_real dnn_exp(dnn_real x) {
     dnn_real c = x < R(DNN_EXP_LOWEST) ? R(DNN_EXP_LOWEST) : x; /* NaN compares false: it stays */
     c = c > R(DNN_EXP_HIGHEST) ? R(DNN_EXP_HIGHEST) : c;
-    dnn_real shifted = c * R(DNN_LOG2E) + DNN_ROUNDER;
-    dnn_real n = shifted - DNN_ROUNDER;
-    dnn_real r = c - n * DNN_LN2_HIGH;
-    r = r - n * DNN_LN2_LOW;
-    dnn_real p = dnn_expm1_reduced(r);
+    dnn_real shifted, r = dnn_without_ln2(c, &shifted);
+    dnn_real p = dnn_expm1_reduced(r), n = shifted - DNN_ROUNDER;
     /* 2^n in two factors: n itself may lie outside the normal exponents at either end. */
     dnn_int whole = dnn_bits(shifted) - DNN_ROUNDER_BITS;
     dnn_int half = dnn_bits(n * R(0.5) + DNN_ROUNDER) - DNN_ROUNDER_BITS;
@@ -115,10 +120,7 @@ static inline dnn_real dnn_exp(dnn_real x) {
  * whoever multiplies anyway takes the rest of it out. */
 static inline dnn_real dnn_exp_raised(dnn_real x) {
     dnn_real c = x < R(DNN_EXP_LOWEST) ? R(DNN_EXP_LOWEST) : x;
-    dnn_real shifted = c * R(DNN_LOG2E) + DNN_ROUNDER;
-    dnn_real n = shifted - DNN_ROUNDER;
-    dnn_real r = c - n * DNN_LN2_HIGH;
-    r = r - n * DNN_LN2_LOW;
+    dnn_real shifted, r = dnn_without_ln2(c, &shifted);
     dnn_real s = dnn_power_of_two(dnn_bits(shifted) - (DNN_ROUNDER_BITS - DNN_RAISE));
     return dnn_expm1_reduced(r) * s + s;
 }
@@ -129,10 +131,7 @@ static inline dnn_real dnn_exp_negative(dnn_real x) { /* for x <= 0, with less t
 
 static inline dnn_real dnn_expm1(dnn_real x) { /* for x up to 2^6: above it plain exp will do */
     dnn_real c = x < R(DNN_EXPM1_LOWEST) ? R(DNN_EXPM1_LOWEST) : x;
-    dnn_real shifted = c * R(DNN_LOG2E) + DNN_ROUNDER;
-    dnn_real n = shifted - DNN_ROUNDER;
-    dnn_real r = c - n * DNN_LN2_HIGH;
-    r = r - n * DNN_LN2_LOW;
+    dnn_real shifted, r = dnn_without_ln2(c, &shifted);
     dnn_real p = dnn_expm1_reduced(r);
     dnn_real s = dnn_power_of_two(dnn_bits(shifted) - DNN_ROUNDER_BITS);
     return p * s + (s - R(1));
@@ -307,7 +306,8 @@ static inline dnn_real dnn_erf(dnn_real x) {
 static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *density) {
     dnn_real y = R(1 / DNN_RAISED) / (R(1) + R(0.25) * DNN_FABS(z));
 #ifdef DNN_FLOAT64
-    dnn_real u = y * (DNN_RAISED * 2.2051282051282051282) - 1.2051282051282051282; /* [0, 39] onto [1, -1] */
+    /* [0, 39] onto [1, -1] */
+    dnn_real u = y * (DNN_RAISED * 2.2051282051282051282) - 1.2051282051282051282;
     dnn_real s = u * u;
     dnn_real odd = -6.5894407028102605975e-11;
     odd = odd * s + 3.9099468309886150277e-10;
@@ -333,7 +333,8 @@ static inline dnn_real dnn_normal_tail(dnn_real z, dnn_real *density) {
     q = q * s + 0.090976684206759636535;
     q = q * s + 0.20383459921062922711;
 #else
-    dnn_real u = y * R(DNN_RAISED * 2.5517241379310344828) - 1.5517241379310344828f; /* [0, 14.5] onto [1, -1] */
+    /* [0, 14.5] onto [1, -1] */
+    dnn_real u = y * R(DNN_RAISED * 2.5517241379310344828) - 1.5517241379310344828f;
     dnn_real s = u * u;
     dnn_real odd = 3.4320381792014817e-6f;
     odd = odd * s - 4.6579962412716331e-5f;
